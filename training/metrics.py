@@ -1,0 +1,103 @@
+"""Strict span F1 and label F1, counted as `score.py` of the reference data counts them."""
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+MIN_GOLD = 5
+"""Labels with fewer gold documents are left out of the macro average."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """True positives, false positives and false negatives of one class."""
+
+    tp: int
+    fp: int
+    fn: int
+
+    @property
+    def gold(self) -> int:
+        """How often the class occurs in the gold annotation."""
+        return self.tp + self.fn
+
+    @property
+    def precision(self) -> float:
+        """NaN if nothing was predicted."""
+        return self.tp / (self.tp + self.fp) if self.tp + self.fp else float("nan")
+
+    @property
+    def recall(self) -> float:
+        """NaN if the class does not occur."""
+        return self.tp / self.gold if self.gold else float("nan")
+
+    @property
+    def f1(self) -> float:
+        """NaN if the class neither occurs nor is predicted."""
+        total = 2 * self.tp + self.fp + self.fn
+        return 2 * self.tp / total if total else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Counts by class and the averages over them."""
+
+    per_class: dict[str, Counts]
+
+    @property
+    def micro(self) -> Counts:
+        """All classes together."""
+        return Counts(
+            *(sum(getattr(c, name) for c in self.per_class.values()) for name in ("tp", "fp", "fn"))
+        )
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 of the classes with at least MIN_GOLD gold items; 0 if there is none."""
+        values = [c.f1 for c in self.per_class.values() if c.gold >= MIN_GOLD]
+        return sum(values) / len(values) if values else 0.0
+
+
+def score(
+    gold: Sequence[set[tuple[Hashable, ...]]], predicted: Sequence[set[tuple[Hashable, ...]]]
+) -> Scores:
+    """Compare keys document by document; the last part of a key is its class."""
+    tp, fp, fn = Counter[str](), Counter[str](), Counter[str]()
+    for wanted, got in zip(gold, predicted, strict=True):
+        tp.update(str(key[-1]) for key in wanted & got)
+        fp.update(str(key[-1]) for key in got - wanted)
+        fn.update(str(key[-1]) for key in wanted - got)
+    return Scores({c: Counts(tp[c], fp[c], fn[c]) for c in sorted(tp | fp | fn)})
+
+
+def bootstrap_interval(
+    gold: Sequence[set[tuple[Hashable, ...]]],
+    predicted: Sequence[set[tuple[Hashable, ...]]],
+    *,
+    macro: bool,
+    samples: int = 500,
+    seed: int = 13,
+) -> tuple[float, float]:
+    """95% interval of micro-F1, or of macro-F1 over the same classes, by resampling documents."""
+    full = score(gold, predicted).per_class
+    classes = [c for c, counts in full.items() if not macro or counts.gold >= MIN_GOLD]
+    if not classes or not gold:
+        return float("nan"), float("nan")
+    table = np.zeros((len(gold), len(classes), 3))
+    for row, (wanted, got) in enumerate(zip(gold, predicted, strict=True)):
+        for name, counts in score([wanted], [got]).per_class.items():
+            if name in classes:
+                table[row, classes.index(name)] = (counts.tp, counts.fp, counts.fn)
+    draws = np.random.default_rng(seed).integers(0, len(gold), (samples, len(gold)))
+    sums = table[draws].sum(axis=1)
+    values = _f1(sums).mean(axis=1) if macro else _f1(sums.sum(axis=1))
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _f1(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    tp, fp, fn = np.moveaxis(counts, -1, 0)
+    return np.asarray(2 * tp / np.maximum(2 * tp + fp + fn, 1), dtype=np.float64)

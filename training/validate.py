@@ -1,0 +1,77 @@
+"""What a corpus must keep: exact spans, known names, label rules, no near-duplicates."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from datasketch import MinHash, MinHashLSH
+
+from training.corpus import AnnotatedDocument, Span
+from training.schema import Schema
+
+# Punctuation that ends a name ("Inc.", "U.S.", "(2006)") stays inside a span.
+_UNTRIMMED = re.compile(r"^[\s\"'“”‘’«»,;:(]|[\s\"“”«»,;:]$|(?<!\d)['’]s$")
+_NEAR_DUPLICATE = 0.5
+_SHINGLE_WORDS = 5
+
+
+def problems(document: AnnotatedDocument, schema: Schema) -> list[str]:
+    """All that is wrong with one document, each with what was expected; empty if nothing is."""
+    found = [*_span_problems(document.text, document.entities, schema, "text")]
+    found += _span_problems(document.title or "", document.title_entities, schema, "title")
+    found += _label_problems(document.cats, schema)
+    if not document.text.strip():
+        found.append("the text is empty")
+    return [f"{document.id}: {problem}" for problem in found]
+
+
+def _span_problems(
+    text: str, spans: Sequence[Span], schema: Schema, field: str
+) -> Iterator[str]:
+    previous = Span(0, 0, "")
+    for span in sorted(spans):
+        surface = text[span.start : span.end]
+        name = f"{field}[{span.start}:{span.end}] {surface!r} {span.type}"
+        if not 0 <= span.start < span.end <= len(text):
+            yield f"{name}: the offsets leave the {field}, which has {len(text)} characters"
+        elif _UNTRIMMED.search(surface) and not _balanced(surface):
+            yield f"{name}: not trimmed; leave out spaces, outer punctuation and possessive 's"
+        if span.type not in schema.types:
+            yield f"{name}: unknown type; expected one of {', '.join(schema.types)}"
+        if span.start < previous.end:
+            yield f"{name}: overlaps {text[previous.start : previous.end]!r}; the longest wins"
+        previous = span
+
+
+def _balanced(surface: str) -> bool:
+    """A name in brackets or with a nickname in quotes may begin or end with them."""
+    return surface.startswith("'") or (surface[0] in "(" and ")" in surface) or (
+        surface[-1] in "\"”" and surface.count(surface[-1]) + surface.count("“") > 1
+    )
+
+
+def _label_problems(cats: Sequence[str] | None, schema: Schema) -> Iterator[str]:
+    if cats is None:
+        return
+    for unknown in sorted(set(cats) - schema.labels.keys()):
+        yield f"unknown label {unknown!r}; expected one of {', '.join(schema.labels)}"
+    if len(set(cats)) < len(cats):
+        yield f"labels are repeated: {list(cats)}"
+    alone = set(cats) & set(schema.labels_of("relevance"))
+    if alone and len(cats) > 1:
+        yield f"{alone.pop()} stands alone, got {list(cats)}"
+    if not alone and not set(cats) & set(schema.labels_of("event")):
+        yield f"needs an event label ({', '.join(schema.labels_of('event'))}), got {list(cats)}"
+
+
+def near_duplicates(documents: Sequence[AnnotatedDocument]) -> list[tuple[str, str]]:
+    """Pairs of ids whose texts share about half of their five-word sequences (MinHash)."""
+    index = MinHashLSH(threshold=_NEAR_DUPLICATE, num_perm=128)
+    pairs: list[tuple[str, str]] = []
+    for document in documents:
+        words = re.findall(r"\w+", document.text.lower())
+        sketch = MinHash(num_perm=128, seed=1)
+        for at in range(max(1, len(words) - _SHINGLE_WORDS + 1)):
+            sketch.update(" ".join(words[at : at + _SHINGLE_WORDS]).encode())
+        pairs += [(str(other), document.id) for other in index.query(sketch)]
+        index.insert(document.id, sketch)
+    return pairs
