@@ -1,5 +1,6 @@
 """The engine: window -> run -> decode -> shape, for any number of documents at once."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,13 @@ class Analyzer:
             threads=threads,
         )
 
+    def with_config(self, config: EmbargoConfig) -> "Analyzer":
+        """The same graph under other thresholds, temperatures or limits."""
+        other = copy.copy(self)
+        other.config = config
+        other._labels = config.label_set()
+        return other
+
     def read(self, documents: Sequence[Document]) -> list[Reading | DocumentError]:
         """Tokenise and run; one reading or one error a document, in order."""
         too_long = [self._too_long(document) for document in documents]
@@ -83,9 +91,7 @@ class Analyzer:
             self.config.temperatures.spans,
         )
 
-    def analyze(
-        self, documents: Sequence[Document], options: Options | None = None
-    ) -> list[Analysis]:
+    def analyze(self, documents: Sequence[Document], options: Options | None = None) -> list[Analysis]:
         """Labels and entities of each document, in order; a bad one carries its error."""
         asked = options or Options()
         readings = self.read(documents)
@@ -100,10 +106,12 @@ class Analyzer:
             analyses.append(
                 Analysis(
                     id=document.id,
-                    labels=shape.labels(document, reading.stream, reading.contributions,
-                                        self._labels, asked) if asked.labels else None,
-                    entities=shape.entities(document, reading.stream, next(spans),
-                                            self._types, asked) if asked.entities else None,
+                    labels=shape.labels(document, reading.stream, reading.contributions, self._labels, asked)
+                    if asked.labels
+                    else None,
+                    entities=shape.entities(document, reading.stream, next(spans), self._types, asked)
+                    if asked.entities
+                    else None,
                     coverage=shape.coverage(reading.stream, reading.windows),
                 )
             )

@@ -101,7 +101,7 @@ def _decode_pieces(
     goes_on = continues[index].T & inside.T
     goes_on[0] = False
 
-    forward, scale = _forward(probability, goes_on)
+    scale = _forward(probability, goes_on)
     after = _after_span(probability, goes_on, scale)
     tags = _best_path(probability, goes_on)
     types = (emission.shape[1] - 1) // 2
@@ -120,21 +120,18 @@ def _decode_pieces(
     return found
 
 
-def _forward(
-    probability: Float, goes_on: npt.NDArray[np.bool_]
-) -> tuple[Float, Float]:
-    """Mass of legal prefixes that end in each tag, each step scaled to 1, and the scales.
+def _forward(probability: Float, goes_on: npt.NDArray[np.bool_]) -> Float:
+    """What the mass of legal prefixes shrinks by at each step (forward pass, scaled to 1).
 
-    *Shape:* (steps, pieces, tags) and (steps, pieces).
+    *Shape:* (steps, pieces, tags) -> (steps, pieces).
     """
     steps, pieces, tags = probability.shape
     types = (tags - 1) // 2
-    forward = np.empty_like(probability)
     scale = np.empty((steps, pieces))
     entity = np.zeros((pieces, types))  # mass in B-x or I-x at the step before
     outside = np.ones(pieces)
     for step in range(steps):
-        now = forward[step]
+        now = np.empty((pieces, tags))
         now[:, 0] = np.where(goes_on[step], outside, 1.0)
         now[:, 1 : 1 + types] = ~goes_on[step][:, None]
         now[:, 1 + types :] = entity
@@ -147,12 +144,10 @@ def _forward(
         now /= np.where(dead, 1.0, total)[:, None]
         entity = now[:, 1 : 1 + types] + now[:, 1 + types :]
         outside = now[:, 0]
-    return forward, scale
+    return scale
 
 
-def _after_span(
-    probability: Float, goes_on: npt.NDArray[np.bool_], scale: Float
-) -> Float:
+def _after_span(probability: Float, goes_on: npt.NDArray[np.bool_], scale: Float) -> Float:
     """Scaled mass of all ways to go on after a span that ends here. *Shape:* (steps, pieces)."""
     steps, pieces, tags = probability.shape
     types = (tags - 1) // 2
@@ -164,9 +159,7 @@ def _after_span(
         after[step - 1] = restart
         backward = np.empty((pieces, tags))
         backward[:, 0] = np.where(goes_on[step], weighted[:, 0], restart)
-        backward[:, 1 : 1 + types] = backward[:, 1 + types :] = (
-            restart[:, None] + weighted[:, 1 + types :]
-        )
+        backward[:, 1 : 1 + types] = backward[:, 1 + types :] = restart[:, None] + weighted[:, 1 + types :]
     return after
 
 

@@ -29,9 +29,7 @@ class LabelSet:
         return [i for i, axis in enumerate(self.axes) if axis == "relevance"]
 
 
-def contributions(
-    scores: npt.NDArray[np.float32], values: npt.NDArray[np.float32]
-) -> Float:
+def contributions(scores: npt.NDArray[np.float32], values: npt.NDArray[np.float32]) -> Float:
     """What each token adds to each label's logit; the column sums are the logits.
 
     *Shape:* (tokens, labels), as both inputs.
@@ -46,9 +44,7 @@ def probabilities(logits: Float, temperature: float) -> Float:
     return np.asarray(1.0 / (1.0 + np.exp(-logits / temperature)), dtype=np.float64)
 
 
-def choose(
-    scores: Float, thresholds: Sequence[float] | Float, exclusive: Sequence[int]
-) -> list[int]:
+def choose(scores: Float, thresholds: Sequence[float] | Float, exclusive: Sequence[int]) -> list[int]:
     """Indices of the labels that hold, best first; none is ever forced.
 
     A label that stands alone (`not_sanctions`) is returned only when it is over its

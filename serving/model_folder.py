@@ -156,7 +156,7 @@ def _verify(folder: Path, manifest_bytes: bytes) -> None:
         expected: dict[str, str] = orjson.loads(manifest_bytes)["files"]
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise ModelFolderError(
-            f"{folder / FILES.manifest} has no table \"files\" of SHA-256 hashes ({error!r}); "
+            f'{folder / FILES.manifest} has no table "files" of SHA-256 hashes ({error!r}); '
             "export the model again with `embargo export`."
         ) from error
     for name, sha256 in expected.items():

@@ -22,4 +22,5 @@ class OffsetMap:
         self._before = np.concatenate([[0], np.cumsum(width, dtype=np.int64)])
 
     def __call__(self, offset: int) -> int:
+        """`offset` in the unit."""
         return offset if self._before is None else int(self._before[offset])

@@ -66,14 +66,12 @@ def labels(
     scores = document_head.probabilities(contributions.sum(axis=0), label_set.temperature)
     scores = scores.round(SCORE_DECIMALS)
     thresholds = (
-        label_set.thresholds
-        if options.min_score is None
-        else [options.min_score] * len(label_set.names)
+        label_set.thresholds if options.min_score is None else [options.min_score] * len(label_set.names)
     )
     held = document_head.choose(scores, thresholds, label_set.exclusive())
     evidence = _evidence(document, stream, contributions[:, held], options)
     return tuple(
-        Label(label_set.names[i], label_set.axes[i], float(scores[i]), evidence and evidence[n])
+        Label(label_set.names[i], label_set.axes[i], float(scores[i]), evidence[n] if evidence else None)
         for n, i in enumerate(held)
     )
 
@@ -106,8 +104,10 @@ def _evidence(
         result.append(
             tuple(
                 Evidence(
-                    offset[field](start), offset[field](end),
-                    round(float(shares[i]), SCORE_DECIMALS), field,
+                    offset[field](start),
+                    offset[field](end),
+                    round(float(shares[i]), SCORE_DECIMALS),
+                    field,
                 )
                 for i in order
                 if shares[i] >= _EVIDENCE_SHARE
@@ -118,9 +118,7 @@ def _evidence(
 
 
 def _offset_maps(document: Document, options: Options) -> dict[Field, OffsetMap]:
-    return {
-        field: OffsetMap(_field_text(document, field), options.offset_unit) for field in FIELDS
-    }
+    return {field: OffsetMap(_field_text(document, field), options.offset_unit) for field in FIELDS}
 
 
 def _field_text(document: Document, field: Field) -> str:

@@ -82,6 +82,9 @@ class Tokenizer:
         words = np.array(encoding.word_ids, dtype=np.int64)
         continues = np.diff(words, prepend=-1) == 0
         classes = characters.classes(text)
+        # Lost spaces ("toIran") leave a word that a name begins in: it may be split there.
+        inner = np.flatnonzero(continues & (classes[starts] == characters.UPPER))
+        continues[inner[classes[starts[inner] - 1] == characters.LOWER]] = False
         if not text.isascii():
             _extend_over_marks(starts, ends, classes)
         return TokenStream(
@@ -161,7 +164,7 @@ def _type_ids(
 
     def count(kind: int) -> npt.NDArray[np.int64]:
         running = np.concatenate([[0], np.cumsum(classes == kind)])
-        return running[word_end] - running[word_start]
+        return np.asarray(running[word_end] - running[word_start], dtype=np.int64)
 
     upper, lower, caseless, digit = map(
         count, (characters.UPPER, characters.LOWER, characters.CASELESS, characters.DIGIT)

@@ -44,6 +44,4 @@ class WindowShape:
         ends = [min(start + length, tokens) for start in starts]
         # The border between two neighbours lies in the middle of what they share.
         cuts = [0, *((s + e) // 2 for s, e in zip(starts[1:], ends, strict=False)), tokens]
-        return [
-            Window(*window) for window in zip(starts, ends, cuts, cuts[1:], strict=False)
-        ]
+        return [Window(*window) for window in zip(starts, ends, cuts, cuts[1:], strict=False)]

@@ -24,6 +24,8 @@ class Backbone:
 
     encoder: PreTrainedModel
     tokenizer: tokenizers.Tokenizer
+    tokenizer_settings: dict[str, str]
+    """What `transformers` wants beside tokenizer.json, for tools that load the folder."""
     special_tokens: SpecialTokens
     name: str
 
@@ -55,7 +57,8 @@ def load_backbone(source: str, dropout: float) -> Backbone:
         sep=_first(tokenizer.sep_token_id, tokenizer.eos_token_id),
         pad=_first(tokenizer.pad_token_id, 0),
     )
-    return Backbone(encoder, backend, special, PACKAGED if source == BACKBONE else source)
+    settings = {"tokenizer_class": type(tokenizer).__name__, **tokenizer.special_tokens_map}
+    return Backbone(encoder, backend, settings, special, PACKAGED if source == BACKBONE else source)
 
 
 def _packaged() -> str:

@@ -39,8 +39,8 @@ def build(folder: Path, schema: Schema) -> dict[str, Statistics]:
             except CorpusError as error:
                 wrong.append(str(error))
     _refuse(wrong + find_problems(corpus.values(), schema))
-    for split, documents in corpus.items():
-        write_corpus(folder / f"{split}.jsonl", documents)
+    for name, documents in corpus.items():
+        write_corpus(folder / f"{name}.jsonl", documents)
     return {split: statistics(documents) for split, documents in corpus.items()}
 
 

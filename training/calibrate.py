@@ -42,9 +42,9 @@ def fit_labels(logits: Float, gold: Float) -> LabelCalibration:
 
 def label_matrix(documents: Sequence[AnnotatedDocument], schema: Schema) -> Float:
     """Gold labels as 0 and 1. *Shape:* (documents, labels)."""
-    return np.array(
-        [[float(name in (d.cats or ())) for name in schema.labels] for d in documents]
-    ).reshape(len(documents), len(schema.labels))
+    return np.array([[float(name in (d.cats or ())) for name in schema.labels] for d in documents]).reshape(
+        len(documents), len(schema.labels)
+    )
 
 
 def cross_fitted_labels(
@@ -77,8 +77,12 @@ def fit_span_temperature(
         for reading, found, wanted in zip(readings, spans, gold, strict=True):
             stream = reading.stream
             for span in found:
-                key = (int(stream.fields[span.first]), int(stream.starts[span.first]),
-                       int(stream.ends[span.last]), names[span.type])
+                key = (
+                    int(stream.fields[span.first]),
+                    int(stream.starts[span.first]),
+                    int(stream.ends[span.last]),
+                    names[span.type],
+                )
                 scores.append(span.score)
                 right.append(float(key in wanted))
         losses.append(_log_loss(np.array(scores), np.array(right)) if scores else 0.0)

@@ -73,7 +73,6 @@ class TrainConfig:
             wanted = (int, float) if types[key] is float else types[key]
             if not isinstance(value, wanted) or isinstance(value, bool):
                 raise TrainingError(
-                    f"setting {key} is {value!r}, a {type(value).__name__}; "
-                    f"expected {types[key].__name__}"
+                    f"setting {key} is {value!r}, a {type(value).__name__}; expected {types[key].__name__}"
                 )
         return replace(self, **values)

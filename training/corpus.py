@@ -61,9 +61,7 @@ class AnnotatedDocument:
         return orjson.dumps(row)
 
 
-def read_corpus(
-    path: Path, known_types: frozenset[str] | None = None
-) -> Iterator[AnnotatedDocument]:
+def read_corpus(path: Path, known_types: frozenset[str] | None = None) -> Iterator[AnnotatedDocument]:
     """The documents of a `.jsonl` or `.jsonl.gz` file.
 
     Raises CorpusError with file and line where a line breaks the format.

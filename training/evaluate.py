@@ -71,29 +71,25 @@ class LabelledReadings:
     gold_labels: npt.NDArray[np.float64]
 
 
-def read(
-    analyzer: Analyzer, documents: Sequence[AnnotatedDocument], schema: Schema
-) -> LabelledReadings:
+def read(analyzer: Analyzer, documents: Sequence[AnnotatedDocument], schema: Schema) -> LabelledReadings:
     """Run the engine over documents. Raises TrainingError at one that it cannot read."""
     readings: list[Reading] = []
     for at in range(0, len(documents), _DOCUMENTS_AT_ONCE):
         chunk = documents[at : at + _DOCUMENTS_AT_ONCE]
-        for document, reading in zip(
-            chunk, analyzer.read([d.document() for d in chunk]), strict=True
-        ):
+        for document, reading in zip(chunk, analyzer.read([d.document() for d in chunk]), strict=True):
             if isinstance(reading, DocumentError):
                 raise TrainingError(f"document {document.id} cannot be read: {reading.message}")
             readings.append(reading)
     logits = np.array([reading.label_logits() for reading in readings])
     return LabelledReadings(
-        list(documents), readings, logits.reshape(len(readings), len(schema.labels)),
+        list(documents),
+        readings,
+        logits.reshape(len(readings), len(schema.labels)),
         calibrate.label_matrix(documents, schema),
     )
 
 
-def evaluate(
-    analyzer: Analyzer, data: LabelledReadings, schema: Schema, *, cross_fit: bool
-) -> Evaluation:
+def evaluate(analyzer: Analyzer, data: LabelledReadings, schema: Schema, *, cross_fit: bool) -> Evaluation:
     """Score spans and labels.
 
     `cross_fit` chooses labels with thresholds fitted on the other documents of the same set:
@@ -142,9 +138,7 @@ def evaluate(
 
 def _labels(data: LabelledReadings, labels: LabelSet, *, cross_fit: bool) -> list[list[int]]:
     if cross_fit:
-        return calibrate.cross_fitted_labels(
-            data.label_logits, data.gold_labels, labels.exclusive()
-        )
+        return calibrate.cross_fitted_labels(data.label_logits, data.gold_labels, labels.exclusive())
     scores = probabilities(data.label_logits, labels.temperature).round(shape.SCORE_DECIMALS)
     return [choose(row, labels.thresholds, labels.exclusive()) for row in scores]
 

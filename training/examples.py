@@ -1,9 +1,10 @@
 """Annotated documents as numbers, and batches of their windows as tensors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import datasets
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -28,6 +29,30 @@ class Example:
     """False for tags of types that the corpus does not annotate. *Shape:* (tags,)."""
     labels: npt.NDArray[np.float32] | None
     """*Shape:* (labels,); None where unknown."""
+
+    def to_row(self) -> dict[str, Any]:
+        """As a row of `datasets`."""
+        stream = {name: getattr(self.stream, name) for name in TokenStream.__dataclass_fields__}
+        gold = {"tags": self.tags, "known_tags": self.known_tags, "labels": self.labels}
+        return {**stream, **gold, "length": len(self.stream)}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Example":
+        """From a row of `datasets`."""
+        types: dict[str, type[np.generic]] = {"fields": np.int8, "continues": np.bool_}
+        stream = TokenStream(
+            **{
+                name: np.array(row[name], dtype=types.get(name, np.int64))
+                for name in TokenStream.__dataclass_fields__
+            }
+        )
+        labels = row["labels"]
+        return cls(
+            stream=stream,
+            tags=np.array(row["tags"], dtype=np.int64),
+            known_tags=np.array(row["known_tags"], dtype=np.bool_),
+            labels=None if labels is None else np.array(labels, dtype=np.float32),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +92,10 @@ def gold_tags(document: AnnotatedDocument, stream: TokenStream, schema: Schema) 
 
 def encode(
     documents: Sequence[AnnotatedDocument], tokenizer: Tokenizer, schema: Schema
-) -> tuple[list[Example], list[Span]]:
-    """Examples of all readable documents, and all gold spans that tokens cannot reach."""
+) -> tuple[datasets.Dataset, list[Span]]:
+    """Examples of all readable documents as rows, and all gold spans that tokens cannot reach."""
     streams = tokenizer.encode([document.document() for document in documents])
-    examples: list[Example] = []
+    rows: list[dict[str, Any]] = []
     unreachable: list[Span] = []
     for document, stream in zip(documents, streams, strict=True):
         if isinstance(stream, DocumentError):
@@ -83,8 +108,25 @@ def encode(
         labels = None
         if document.cats is not None:
             labels = np.array([name in document.cats for name in schema.labels], dtype=np.float32)
-        examples.append(Example(stream, tagging.tags, known_tags, labels))
-    return examples, unreachable
+        rows.append(Example(stream, tagging.tags, known_tags, labels).to_row())
+    return datasets.Dataset.from_list(rows, features=_FEATURES), unreachable
+
+
+# Rows of Arrow and not Python objects: a large corpus stays compact.
+_FEATURES = datasets.Features(
+    {
+        "ids": datasets.Sequence(datasets.Value("int32")),
+        "type_ids": datasets.Sequence(datasets.Value("int32")),
+        "starts": datasets.Sequence(datasets.Value("int32")),
+        "ends": datasets.Sequence(datasets.Value("int32")),
+        "fields": datasets.Sequence(datasets.Value("int8")),
+        "continues": datasets.Sequence(datasets.Value("bool")),
+        "tags": datasets.Sequence(datasets.Value("int32")),
+        "known_tags": datasets.Sequence(datasets.Value("bool")),
+        "labels": datasets.Sequence(datasets.Value("float32")),
+        "length": datasets.Value("int64"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,29 +157,27 @@ class TrainingBatch:
 class Batcher:
     """Cuts examples into training batches, in a random order that a seed repeats."""
 
-    def __init__(
-        self, runner: Runner, windows: WindowShape, labels: int, tokens_per_step: int
-    ) -> None:
+    def __init__(self, runner: Runner, windows: WindowShape, labels: int, tokens_per_step: int) -> None:
         self._runner = runner
         self._windows = windows
         self._labels = labels
         self._tokens_per_step = tokens_per_step
 
-    def groups(
-        self, examples: Sequence[Example], random: np.random.Generator
-    ) -> list[list[Example]]:
-        """All examples once, in groups of similar length of about `tokens_per_step` tokens."""
-        length = np.array([len(example.stream) for example in examples])
+    def groups(self, lengths: npt.NDArray[np.int64], random: np.random.Generator) -> list[list[int]]:
+        """All rows once, in groups of similar length of about `tokens_per_step` tokens.
+
+        *Shape:* lengths (rows,), in tokens.
+        """
         # Sorting by a jittered length keeps padding low without fixing who meets whom.
-        order = np.argsort(length * random.uniform(0.8, 1.25, len(length)))
-        groups: list[list[Example]] = [[]]
+        order = np.argsort(lengths * random.uniform(0.8, 1.25, len(lengths)))
+        groups: list[list[int]] = [[]]
         tokens = 0
-        for at in order:
-            if groups[-1] and tokens + length[at] > self._tokens_per_step:
+        for row in order:
+            if groups[-1] and tokens + lengths[row] > self._tokens_per_step:
                 groups.append([])
                 tokens = 0
-            groups[-1].append(examples[at])
-            tokens += int(length[at])
+            groups[-1].append(int(row))
+            tokens += int(lengths[row])
         return [groups[at] for at in random.permutation(len(groups))]
 
     def batch(self, examples: Sequence[Example]) -> TrainingBatch:
@@ -148,10 +188,8 @@ class Batcher:
             for window in self._windows.cut(len(example.stream))
         ]
         inputs = self._runner.batch([(examples[n].stream, window) for n, window in jobs])
-        rows, columns, tokens = map(np.concatenate, zip(*_owned(jobs), strict=True))
-        document_of = np.repeat(
-            [number for number, _ in jobs], [w.own_end - w.own_start for _, w in jobs]
-        )
+        rows, columns = map(np.concatenate, zip(*_owned(jobs), strict=True))
+        document_of = np.repeat([number for number, _ in jobs], [w.own_end - w.own_start for _, w in jobs])
         tags = np.concatenate([e.tags[w.own_start : w.own_end] for e, w in _pairs(examples, jobs)])
         known = np.stack([example.known_tags for example in examples])[document_of]
         allowed = np.where((tags == 0)[:, None], ~known, False)
@@ -162,9 +200,7 @@ class Batcher:
             owned=(torch.from_numpy(rows), torch.from_numpy(columns)),
             allowed=torch.from_numpy(allowed),
             document_of=torch.from_numpy(document_of),
-            labels=torch.from_numpy(
-                np.stack([nothing if e.labels is None else e.labels for e in examples])
-            ),
+            labels=torch.from_numpy(np.stack([nothing if e.labels is None else e.labels for e in examples])),
             labels_known=torch.tensor([e.labels is not None for e in examples]),
         )
 
@@ -193,11 +229,11 @@ def _pairs(
 
 def _owned(
     jobs: Sequence[tuple[int, Window]],
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Row, column (1: after [CLS]) and token index of what each window owns."""
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Row and column (1: after [CLS]) of each token that a window owns."""
     for row, (_, window) in enumerate(jobs):
-        tokens = np.arange(window.own_start, window.own_end)
-        yield np.full(len(tokens), row), tokens - window.start + 1, tokens
+        columns = np.arange(window.own_start, window.own_end) - window.start + 1
+        yield np.full(len(columns), row), columns
 
 
 def _tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

