@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from serving import decode, document_head, shape
 from serving.errors import DocumentError
 from serving.model_folder import FILES, EmbargoConfig, ModelFolder
-from serving.results import Analysis, Document, Options, Problem
+from serving.results import Analysis, Document, Label, Options, Problem
 from serving.run import Forward, Runner, onnx_forward
 from serving.tokens import Tokenizer, TokenStream
 
@@ -23,12 +23,14 @@ class Reading:
     stream: TokenStream
     windows: int
     tag_logits: npt.NDArray[np.float32]
-    contributions: npt.NDArray[np.float64]
-    """What each token adds to each label's logit. *Shape:* (tokens, labels)."""
+    attention: npt.NDArray[np.float64]
+    """How much each token counts for each label. *Shape:* (tokens, labels)."""
+    values: npt.NDArray[np.float32]
+    """What each token says of each label. *Shape:* (tokens, labels)."""
 
     def label_logits(self) -> npt.NDArray[np.float64]:
         """*Shape:* (labels,)."""
-        return np.asarray(self.contributions.sum(axis=0), dtype=np.float64)
+        return np.asarray((self.attention * self.values).sum(axis=0), dtype=np.float64)
 
 
 class Analyzer:
@@ -79,8 +81,8 @@ class Analyzer:
                 readings.append(stream)
                 continue
             output, count = next(results)
-            parts = document_head.contributions(output.label_scores, output.label_values)
-            readings.append(Reading(stream, count, output.tag_logits, parts))
+            weights = document_head.attention(output.label_scores)
+            readings.append(Reading(stream, count, output.tag_logits, weights, output.label_values))
         return readings
 
     def spans(self, readings: Sequence[Reading]) -> list[list[decode.TokenSpan]]:
@@ -96,26 +98,33 @@ class Analyzer:
         asked = options or Options()
         readings = self.read(documents)
         good = [reading for reading in readings if isinstance(reading, Reading)]
-        spans = iter(self.spans(good) if asked.entities else [[] for _ in good])
+        spans = iter(self.spans(good) if asked.entities else [])
         analyses = []
         for document, reading in zip(documents, readings, strict=True):
             if isinstance(reading, DocumentError):
                 problem = Problem(reading.code, reading.message)
                 analyses.append(Analysis(id=document.id, error=problem))
                 continue
-            analyses.append(
-                Analysis(
-                    id=document.id,
-                    labels=shape.labels(document, reading.stream, reading.contributions, self._labels, asked)
-                    if asked.labels
-                    else None,
-                    entities=shape.entities(document, reading.stream, next(spans), self._types, asked)
-                    if asked.entities
-                    else None,
-                    coverage=shape.coverage(reading.stream, reading.windows),
-                )
-            )
+            labels = entities = None
+            if asked.labels:
+                labels = self._shape_labels(document, reading, asked)
+            if asked.entities:
+                found = next(spans)
+                entities = shape.entities(document, reading.stream, found, self._types, asked)
+            read = shape.coverage(reading.stream, reading.windows)
+            analyses.append(Analysis(id=document.id, labels=labels, entities=entities, coverage=read))
         return analyses
+
+    def _shape_labels(self, document: Document, reading: Reading, options: Options) -> tuple[Label, ...]:
+        labels = shape.labels(reading.label_logits(), self._labels, options)
+        if not options.evidence:
+            return labels
+        by_sentence = shape.SentenceEvidence(document, reading.stream, options)
+        columns = [self._labels.names.index(label.label) for label in labels]
+        return tuple(
+            replace(label, evidence=by_sentence(reading.attention[:, k], reading.values[:, k]))
+            for label, k in zip(labels, columns, strict=True)
+        )
 
     def _too_long(self, document: Document) -> DocumentError | None:
         limit = self.config.limits.max_characters

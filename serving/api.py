@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serving.errors import DocumentError, RequestError
 from serving.model_folder import ModelFolder
@@ -43,9 +43,7 @@ class AnalyzeRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     # Items are checked one by one, so that a bad one does not cost the others.
-    documents: list[Annotated[Any, WithJsonSchema({"$ref": "#/components/schemas/DocumentIn"})]] = Field(
-        examples=[[{"id": "a1", "text": "OFAC designated two tankers on Monday."}]]
-    )
+    documents: list[Any] = Field(examples=[[{"id": "a1", "text": "OFAC designated two tankers on Monday."}]])
     options: OptionsIn = OptionsIn()
 
 

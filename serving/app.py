@@ -98,6 +98,9 @@ def _add_routes(app: FastAPI) -> None:
             made = shape.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(made.pop("$defs", {}))
             schemas[shape.__name__] = made
+        schemas["AnalyzeRequest"]["properties"]["documents"]["items"] = {
+            "$ref": "#/components/schemas/DocumentIn"
+        }
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -2,8 +2,8 @@
 
 For label k, token t has an attention score a_tk and a value v_tk. The document's logit is
 sum_t softmax_t(a)_tk v_tk over *all* tokens of all windows, so that labels are decided on
-the document and not on a window. The sum splits over sentences without remainder: what a
-sentence adds to the logit is its evidence, and needs no second pass.
+the document and not on a window. The same two numbers say which sentence speaks for a
+label, without a second pass: how much it is attended to, and what it says on its own.
 """
 
 from collections.abc import Sequence
@@ -29,14 +29,10 @@ class LabelSet:
         return [i for i, axis in enumerate(self.axes) if axis == "relevance"]
 
 
-def contributions(scores: npt.NDArray[np.float32], values: npt.NDArray[np.float32]) -> Float:
-    """What each token adds to each label's logit; the column sums are the logits.
-
-    *Shape:* (tokens, labels), as both inputs.
-    """
-    attention = np.exp(scores.astype(np.float64) - scores.max(axis=0))
-    attention /= attention.sum(axis=0)
-    return np.asarray(attention * values, dtype=np.float64)
+def attention(scores: npt.NDArray[np.float32]) -> Float:
+    """How much each token counts for each label; columns sum to 1. *Shape:* (tokens, labels)."""
+    weights = np.exp(scores.astype(np.float64) - scores.max(axis=0))
+    return np.asarray(weights / weights.sum(axis=0), dtype=np.float64)
 
 
 def probabilities(logits: Float, temperature: float) -> Float:
@@ -57,13 +53,13 @@ def choose(scores: Float, thresholds: Sequence[float] | Float, exclusive: Sequen
     return [i for i in held if i not in exclusive]
 
 
-def sentence_shares(token_contributions: Float, sentence_of: npt.NDArray[np.int64]) -> Float:
-    """Each sentence's share of what speaks for a label. *Shape:* (sentences,).
+def sentence_shares(weights: Float, values: Float, sentence_of: npt.NDArray[np.int64]) -> Float:
+    """Each sentence's share of the evidence for one label; sums to 1. *Shape:* (sentences,).
 
-    `token_contributions` (tokens,) of one label; `sentence_of` (tokens,) numbers from 0.
-    Sentences that speak against the label get 0; the shares of the others sum to 1.
+    A sentence counts by the attention it gets times the probability of the label if it were
+    the whole document. `weights`, `values`, `sentence_of` (numbers from 0): (tokens,).
     """
-    total = np.bincount(sentence_of, weights=token_contributions)
-    positive = np.maximum(total, 0.0)
-    mass = positive.sum()
-    return positive / mass if mass > 0 else positive
+    mass = np.bincount(sentence_of, weights=weights)
+    logits = np.bincount(sentence_of, weights=weights * values) / np.maximum(mass, 1e-12)
+    evidence = mass * probabilities(logits, 1.0)
+    return np.asarray(evidence / evidence.sum(), dtype=np.float64)

@@ -55,66 +55,47 @@ def entities(
     return tuple(found)
 
 
-def labels(
-    document: Document,
-    stream: TokenStream,
-    contributions: npt.NDArray[np.float64],
-    label_set: LabelSet,
-    options: Options,
-) -> tuple[Label, ...]:
-    """The labels that hold, best first, with their evidence where it is asked for."""
-    scores = document_head.probabilities(contributions.sum(axis=0), label_set.temperature)
-    scores = scores.round(SCORE_DECIMALS)
-    thresholds = (
-        label_set.thresholds if options.min_score is None else [options.min_score] * len(label_set.names)
-    )
+def labels(logits: npt.NDArray[np.float64], label_set: LabelSet, options: Options) -> tuple[Label, ...]:
+    """The labels that hold, best first. *Shape:* logits (labels,)."""
+    scores = document_head.probabilities(logits, label_set.temperature).round(SCORE_DECIMALS)
+    thresholds: Sequence[float] = label_set.thresholds
+    if options.min_score is not None:
+        thresholds = [options.min_score] * len(label_set.names)
     held = document_head.choose(scores, thresholds, label_set.exclusive())
-    evidence = _evidence(document, stream, contributions[:, held], options)
-    return tuple(
-        Label(label_set.names[i], label_set.axes[i], float(scores[i]), evidence[n] if evidence else None)
-        for n, i in enumerate(held)
-    )
+    return tuple(Label(label_set.names[i], label_set.axes[i], float(scores[i])) for i in held)
 
 
-def _evidence(
-    document: Document,
-    stream: TokenStream,
-    contributions: npt.NDArray[np.float64],
-    options: Options,
-) -> list[tuple[Evidence, ...]] | None:
-    """For each column of `contributions`, the sentences that speak most for it."""
-    if not options.evidence:
-        return None
-    offset = _offset_maps(document, options)
-    found: list[tuple[Field, int, int]] = []
-    sentence_of = np.zeros(len(stream), dtype=np.int64)
-    for number, field in enumerate(FIELDS):
-        tokens = np.flatnonzero(stream.fields == number)
-        bounds = sentences(_field_text(document, field))
-        if not len(tokens) or not bounds:
-            continue
-        starts = np.array([start for start, _ in bounds])
-        nth = np.searchsorted(starts, stream.starts[tokens], side="right") - 1
-        sentence_of[tokens] = len(found) + np.maximum(nth, 0)
-        found += [(field, start, end) for start, end in bounds]
-    result = []
-    for column in contributions.T:
-        shares = document_head.sentence_shares(column, sentence_of)
+class SentenceEvidence:
+    """The sentences of one document, ready to be asked which speak most for a label."""
+
+    def __init__(self, document: Document, stream: TokenStream, options: Options) -> None:
+        self._offset = _offset_maps(document, options)
+        self._sentences: list[tuple[Field, int, int]] = []
+        self._sentence_of = np.zeros(len(stream), dtype=np.int64)
+        for number, field in enumerate(FIELDS):
+            tokens = np.flatnonzero(stream.fields == number)
+            bounds = sentences(_field_text(document, field))
+            starts = np.array([start for start, _ in bounds])
+            nth = np.searchsorted(starts, stream.starts[tokens], side="right") - 1
+            self._sentence_of[tokens] = len(self._sentences) + np.maximum(nth, 0)
+            self._sentences += [(field, start, end) for start, end in bounds]
+
+    def __call__(
+        self, weights: npt.NDArray[np.float64], values: npt.NDArray[np.float32]
+    ) -> tuple[Evidence, ...]:
+        """The best sentences for the label with these columns. *Shape:* (tokens,) both."""
+        shares = document_head.sentence_shares(weights, values.astype(np.float64), self._sentence_of)
         order = np.argsort(-shares, kind="stable")[:_EVIDENCE_SENTENCES]
-        result.append(
-            tuple(
-                Evidence(
-                    offset[field](start),
-                    offset[field](end),
-                    round(float(shares[i]), SCORE_DECIMALS),
-                    field,
-                )
-                for i in order
-                if shares[i] >= _EVIDENCE_SHARE
-                for field, start, end in [found[i]]
-            )
+        return tuple(
+            self._evidence(i, float(shares[i]))
+            for n, i in enumerate(order)
+            if n == 0 or shares[i] >= _EVIDENCE_SHARE
         )
-    return result
+
+    def _evidence(self, sentence: int, share: float) -> Evidence:
+        field, start, end = self._sentences[sentence]
+        offset = self._offset[field]
+        return Evidence(offset(start), offset(end), round(share, SCORE_DECIMALS), field)
 
 
 def _offset_maps(document: Document, options: Options) -> dict[Field, OffsetMap]:

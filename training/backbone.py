@@ -8,6 +8,7 @@ import tokenizers
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
 
 from serving.errors import TrainingError
 from serving.model_folder import SpecialTokens
@@ -36,6 +37,9 @@ def load_backbone(source: str, dropout: float) -> Backbone:
     `source` is "backbone", a folder, or a hub id. Raises TrainingError if it cannot be had.
     """
     place = _packaged() if source == BACKBONE else source
+    # Its report of the unused pooler and its bar of milliseconds are noise here.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(place)
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
