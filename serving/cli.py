@@ -51,6 +51,7 @@ def analyze(
         float | None, typer.Option(min=0, max=1, help="In place of the model's thresholds.")
     ] = None,
     offset_unit: Annotated[str, typer.Option(help="codepoint, utf16 or utf8.")] = "codepoint",
+    svg: Annotated[Path | None, typer.Option(help="Save the terminal view as a picture.")] = None,
 ) -> None:
     """Read one text: pretty on a terminal, JSON when piped."""
     from serving import api, terminal
@@ -67,7 +68,7 @@ def analyze(
     except UnicodeDecodeError as error:
         raise EmbargoError(f"{file} is not UTF-8 ({error}); convert it, for example with iconv.") from error
     folder = ModelFolder.open(find_model(model))
-    pretty = sys.stdout.isatty() and not as_json
+    pretty = (sys.stdout.isatty() and not as_json) or svg is not None
     # The terminal view marks code points, whatever unit the JSON would use.
     asked = Options(
         evidence=evidence,
@@ -78,7 +79,7 @@ def analyze(
     if analysis.error:
         raise EmbargoError(f"{file}: {analysis.error.message}")
     if pretty:
-        terminal.show(text, analysis)
+        terminal.show(text, analysis, svg)
         return
     row = {"model": api.model_identity(folder), **api.result_json(analysis)}
     sys.stdout.buffer.write(orjson.dumps(row, option=orjson.OPT_INDENT_2) + b"\n")

@@ -1,5 +1,7 @@
 """An analysis for a person at a terminal: highlighted text, label bars, evidence."""
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -25,9 +27,12 @@ _COLOURS = (
 _BAR = 20
 
 
-def show(text: str, analysis: Analysis, console: Console | None = None) -> None:
-    """Print the text with its spans marked (offsets in code points), then the labels."""
-    out = console or Console()
+def show(text: str, analysis: Analysis, svg: Path | None = None, console: Console | None = None) -> None:
+    """Print the text with its spans marked (offsets in code points), then the labels.
+
+    With `svg` the view is also saved as a picture, 100 columns wide.
+    """
+    out = console or (Console(record=True, width=100) if svg else Console())
     entities = analysis.entities or ()
     colours = dict(zip(dict.fromkeys(e.type for e in entities), _COLOURS * 2, strict=False))
     marked = Text()
@@ -60,3 +65,5 @@ def show(text: str, analysis: Analysis, console: Console | None = None) -> None:
         out.print(
             f"\n{len(entities)} spans; {read.tokens} tokens read in {read.windows} windows.", style="dim"
         )
+    if svg:
+        out.save_svg(str(svg), title="embargo analyze")

@@ -38,8 +38,8 @@ def load_backbone(source: str, dropout: float) -> Backbone:
     """
     place = _packaged() if source == BACKBONE else source
     # Its report of the unused pooler and its bar of milliseconds are noise here.
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         config = AutoConfig.from_pretrained(place)
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout

@@ -30,6 +30,9 @@ def parse_file(path: Path) -> AnnotatedDocument:
         raise CorpusError(f"{path}: expected TOML front matter between two lines '+++', then the text.")
     try:
         head = tomllib.loads(match["head"])
+        for key in ("title", "genre", "source"):
+            if not isinstance(head[key], str):
+                raise CorpusError(f"{key} is {head[key]!r}; expected a string in quotes.")
         title, title_entities = parse_markup(head["title"])
         text, entities = parse_markup(match["body"].strip("\n"))
         return AnnotatedDocument(

@@ -56,7 +56,7 @@ def cross_check(result: Evaluation) -> float:
         ]
         for documents in (result.gold_keys, result.predicted_keys)
     )
-    theirs = Evaluator(gold, got, tags=sorted(result.spans.per_class)).evaluate()
+    theirs = Evaluator(gold, got, tags=sorted(result.spans.per_class), loader="dict").evaluate()
     f1 = float(theirs["overall"]["strict"].f1)
     if abs(f1 - result.spans.micro.f1) > 1e-6:
         raise TrainingError(f"our span F1 is {result.spans.micro.f1:.6f}, nervaluate's is {f1:.6f}.")

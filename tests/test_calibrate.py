@@ -1,0 +1,44 @@
+"""Temperatures and thresholds: fitted where they may be, never on what they judge."""
+
+import numpy as np
+import pytest
+
+from training.calibrate import cross_fitted_labels, expected_calibration_error, fit_labels
+
+
+def toy(seed: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    truth = random.normal(0, 2, (600, 3))
+    gold = (random.random(truth.shape) < 1 / (1 + np.exp(-truth))).astype(float)
+    return truth * scale, gold
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+def test_the_temperature_undoes_a_scale(scale: float) -> None:
+    logits, gold = toy(1, scale)
+    fitted = fit_labels(logits, gold)
+    assert fitted.temperature == pytest.approx(scale, rel=0.25)
+    probabilities = 1 / (1 + np.exp(-logits / fitted.temperature))
+    assert expected_calibration_error(probabilities.ravel(), gold.ravel()) < 0.03
+
+
+def test_a_rare_label_keeps_near_the_common_threshold() -> None:
+    logits, gold = toy(2, 1.0)
+    gold[:, 2] = 0
+    gold[0, 2], logits[0, 2] = 1, -3.0  # one document, which only a threshold of 0.05 would catch
+    fitted = fit_labels(logits, gold)
+    assert abs(fitted.thresholds[2] - np.median(fitted.thresholds[:2])) < 0.3
+
+
+def test_cross_fitting_judges_every_document_once() -> None:
+    logits, gold = toy(3, 1.0)
+    chosen = cross_fitted_labels(logits, gold, exclusive=[])
+    assert len(chosen) == len(logits)
+    right = np.mean([set(c) == set(np.flatnonzero(g)) for c, g in zip(chosen, gold, strict=True)])
+    assert right > 0.3
+
+
+def test_calibration_error_of_a_perfect_and_a_boastful_model() -> None:
+    right = np.array([1.0] * 80 + [0.0] * 20)
+    assert expected_calibration_error(np.full(100, 0.8), right) == pytest.approx(0.0)
+    assert expected_calibration_error(np.full(100, 1.0), right) == pytest.approx(0.2)

@@ -1,0 +1,71 @@
+"""The command line: JSON when piped, one clear line when something is wrong."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from serving import terminal
+from serving.analyzer import Analyzer
+from serving.results import Document, Options
+from tests.conftest import ROOT
+from training.cli import app
+
+
+def embargo(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [str(Path(sys.executable).parent / "embargo"), *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, check=False, cwd=ROOT)
+
+
+def test_analyze_prints_json_when_piped(tiny_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "story.txt"
+    path.write_text("Oil workers in Vladivostok.", encoding="utf-8")
+    from_file = embargo("analyze", path, "--model", tiny_folder)
+    from_stdin = embargo("analyze", "-", "--model", tiny_folder, stdin=path.read_bytes())
+    assert from_file.returncode == from_stdin.returncode == 0, from_file.stderr
+    first, second = orjson.loads(from_file.stdout), orjson.loads(from_stdin.stdout)
+    assert first["id"] == str(path)
+    assert first["entities"] == second["entities"]
+    assert first["model"]["name"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"\xff\xfe\xfa", "not UTF-8"), (b"  ", "none that can be read")]
+)
+def test_a_text_that_cannot_be_read_is_one_line(tiny_folder: Path, content: bytes, message: str) -> None:
+    done = embargo("analyze", "-", "--model", tiny_folder, stdin=content)
+    assert done.returncode == 1
+    assert message in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+
+
+def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
+    done = embargo("analyze", "-", "--model", tmp_path / "none", stdin=b"oil")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert "not a folder" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("command", ["serve", "analyze", "train", "evaluate", "export", "data"])
+def test_every_command_explains_itself(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_the_terminal_view_shows_text_spans_and_labels(tiny: Analyzer) -> None:
+    text = "Oil and [coal] in Vladivostok.\nTwo workers."
+    analysis = tiny.analyze([Document(text)], Options(evidence=True, min_score=0.0))[0]
+    console = Console(record=True, width=200, file=io.StringIO())
+    terminal.show(text, analysis, console=console)
+    shown = console.export_text()
+    assert analysis.entities
+    assert analysis.labels
+    for entity in analysis.entities:
+        assert f"{entity.text} {entity.type}" in shown or "\n" in entity.text
+    assert analysis.labels[0].label in shown
+    assert "[coal" in shown  # brackets of the text are not taken for rich's markup

@@ -1,0 +1,84 @@
+"""What a corpus must keep, and that the shipped one keeps it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from serving.errors import CorpusError
+from tests.conftest import ROOT
+from training.build import build, check, find_problems
+from training.corpus import AnnotatedDocument, Span, read_corpus, write_corpus
+from training.headlines import split_headline
+from training.schema import Schema
+from training.validate import near_duplicates, problems
+
+OWN = ROOT / "datasets" / "sanctions-news"
+GOOD = AnnotatedDocument("d", "Kim met Li in Minsk.", (Span(0, 3, "PERSON"),), ("not_sanctions",))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"entities": (Span(0, 99, "PERSON"),)}, "leave the text"),
+        ({"entities": (Span(3, 3, "PERSON"),)}, "leave the text"),
+        ({"entities": (Span(0, 4, "PERSON"),)}, "not trimmed"),
+        ({"entities": (Span(14, 20, "PERSON"), Span(15, 19, "ORG"))}, "overlaps"),
+        ({"entities": (Span(0, 3, "HUMAN"),)}, "unknown type"),
+        ({"cats": ("nonsense",)}, "unknown label"),
+        ({"cats": ("not_sanctions", "relief")}, "stands alone"),
+        ({"cats": ("commodity_trade",)}, "needs an event label"),
+        ({"cats": ("relief", "relief")}, "repeated"),
+        ({"text": " ", "entities": ()}, "empty"),
+        ({"title": "A", "title_entities": (Span(0, 2, "ORG"),)}, "leave the title"),
+    ],
+)
+def test_each_broken_rule_is_found(schema: Schema, change: dict[str, object], message: str) -> None:
+    found = problems(replace(GOOD, **change), schema)  # type: ignore[arg-type]
+    assert any(message in problem for problem in found), found
+
+
+def test_a_sound_document_has_no_problems(schema: Schema) -> None:
+    assert problems(GOOD, schema) == []
+
+
+def test_near_duplicates_are_found() -> None:
+    text = " ".join(f"word{i}" for i in range(200))
+    copies = [replace(GOOD, id="a", text=text), replace(GOOD, id="b", text=f"{text} and a bit more")]
+    other = replace(GOOD, id="c", text=" ".join(f"term{i}" for i in range(200)))
+    assert near_duplicates([*copies, other]) == [("a", "b")]
+
+
+def test_the_shipped_corpus_is_sound_and_what_its_sources_compile_to(schema: Schema, tmp_path: Path) -> None:
+    statistics = check(OWN, schema)
+    assert sum(split.documents for split in statistics.values()) >= 120
+    (tmp_path / "documents").symlink_to(OWN / "documents")
+    build(tmp_path, schema)
+    for split in statistics:
+        assert (tmp_path / f"{split}.jsonl").read_bytes() == (OWN / f"{split}.jsonl").read_bytes()
+
+
+def test_repeated_ids_are_refused(schema: Schema) -> None:
+    assert any("more than once" in p for p in find_problems([[GOOD], [GOOD]], schema))
+
+
+def test_a_corpus_file_comes_back_as_written(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "c.jsonl", [GOOD])
+    assert list(read_corpus(tmp_path / "c.jsonl")) == [GOOD]
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"id": "a"}', '{"id": 1, "text": "x", "entities": [[1]]}'])
+def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "c.jsonl").write_text(f"\n{line}\n")
+    with pytest.raises(CorpusError, match=r"c\.jsonl:2"):
+        list(read_corpus(tmp_path / "c.jsonl"))
+
+
+def test_a_headline_moves_to_the_title_with_its_spans() -> None:
+    joined = AnnotatedDocument(
+        "d", "Kim met Li\n\nIn Minsk.", (Span(0, 3, "PERSON"), Span(15, 20, "LOCATION")), ("not_sanctions",)
+    )
+    split = split_headline(joined)
+    assert (split.title, split.text) == ("Kim met Li", "In Minsk.")
+    assert (split.title_entities, split.entities) == ((Span(0, 3, "PERSON"),), (Span(3, 8, "LOCATION"),))
+    assert split_headline(GOOD) is GOOD

@@ -1,0 +1,43 @@
+"""The losses: cross-entropy where all is annotated, lenient where it is not."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from training.loss import label_loss, label_weights, tag_loss
+
+LOGITS = torch.tensor([[2.0, 1.0, -1.0], [0.5, 0.2, 3.0]])
+
+
+def test_full_annotation_is_cross_entropy() -> None:
+    gold = torch.tensor([0, 2])
+    allowed = functional.one_hot(gold, 3).bool()
+    assert tag_loss(LOGITS, allowed).item() == pytest.approx(functional.cross_entropy(LOGITS, gold).item())
+
+
+def test_types_that_are_not_annotated_are_not_punished() -> None:
+    lenient = torch.tensor([[True, False, True], [True, False, True]])
+    strict = torch.tensor([[True, False, False], [True, False, False]])
+    assert tag_loss(LOGITS, lenient) < tag_loss(LOGITS, strict)
+    logits = LOGITS.clone().requires_grad_()
+    tag_loss(logits, lenient).backward()
+    assert logits.grad is not None
+    assert logits.grad[1, 2] < 0  # the unknown type is drawn up, not pushed down
+    assert logits.grad[1, 1] > 0
+
+
+def test_documents_without_labels_teach_no_labels() -> None:
+    logits = torch.randn(2, 4, requires_grad=True)
+    targets = torch.ones(2, 4)
+    loss = label_loss(logits, targets, torch.tensor([True, False]), torch.ones(4))
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad[0].abs().sum() > 0
+    assert logits.grad[1].abs().sum() == 0
+    assert label_loss(logits, targets, torch.tensor([False, False]), torch.ones(4)).item() == 0
+
+
+def test_rare_labels_weigh_more_and_at_most_the_limit() -> None:
+    targets = torch.zeros(100, 3)
+    targets[:50, 0] = targets[:20, 1] = targets[:1, 2] = 1
+    assert label_weights(targets, 4.0).tolist() == pytest.approx([1.0, 2.0, 4.0])

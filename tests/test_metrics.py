@@ -1,0 +1,79 @@
+"""Our counts are those of the reference scorer and of nervaluate."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from serving.analyzer import Analyzer
+from tests.conftest import SHARED
+from training.corpus import AnnotatedDocument, Span, read_corpus
+from training.evaluate import evaluate, read
+from training.metrics import bootstrap_interval, score
+from training.report import cross_check
+from training.schema import Schema
+
+
+def test_counts_by_hand() -> None:
+    gold = [{(0, 3, "A"), (5, 6, "B")}, {(1, 2, "A")}]
+    got = [{(0, 3, "A"), (5, 7, "B")}, set()]
+    scores = score(gold, got)
+    assert (scores.micro.tp, scores.micro.fp, scores.micro.fn) == (1, 1, 2)
+    assert scores.per_class["A"].f1 == pytest.approx(2 / 3)
+    assert scores.per_class["B"].f1 == 0
+    assert scores.macro_f1 == 0  # no class has five gold items
+
+
+def test_interval_holds_the_value_and_narrows_with_more_documents() -> None:
+    random = np.random.default_rng(0)
+    gold = [{(int(i), "A")} for i in range(200)]
+    got = [g if random.random() < 0.8 else set() for g in gold]
+    low, high = bootstrap_interval(gold, got, macro=False)
+    assert low < score(gold, got).micro.f1 < high
+    few_low, few_high = bootstrap_interval(gold[:20], got[:20], macro=False)
+    assert high - low < few_high - few_low
+
+
+def test_engine_evaluation_agrees_with_nervaluate(
+    tiny: Analyzer, corpus: list[AnnotatedDocument], schema: Schema
+) -> None:
+    result = evaluate(tiny, read(tiny, corpus, schema), schema, cross_fit=True)
+    assert cross_check(result) == pytest.approx(result.spans.micro.f1)
+    assert result.gold_spans == sum(len(d.entities) for d in corpus)
+
+
+@pytest.mark.skipif(not (SHARED / "real" / "score.py").is_file(), reason="reference data not at hand")
+def test_counts_agree_with_the_reference_scorer(tmp_path: Path) -> None:
+    documents = list(read_corpus(SHARED / "real" / "dev.jsonl"))
+    random = np.random.default_rng(0)
+
+    def disturbed(document: AnnotatedDocument) -> tuple[list[Span], list[str]]:
+        spans = [s for s in document.entities if random.random() < 0.8]
+        moved = [Span(s.start, s.end + 1, s.type) if random.random() < 0.1 else s for s in spans]
+        return moved, [c for c in document.cats or () if random.random() < 0.7]
+
+    predictions = [disturbed(d) for d in documents]
+    rows = [
+        {"id": d.id, "entities": [[s.start, s.end, s.type] for s in spans], "cats": cats}
+        for d, (spans, cats) in zip(documents, predictions, strict=True)
+    ]
+    (tmp_path / "p.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    command = [
+        sys.executable,
+        SHARED / "real" / "score.py",
+        SHARED / "real" / "dev.jsonl",
+        tmp_path / "p.jsonl",
+    ]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    spans = score(
+        [{(s.start, s.end, s.type) for s in d.entities} for d in documents],
+        [{(s.start, s.end, s.type) for s in got} for got, _ in predictions],
+    )
+    labels = score(
+        [{(c,) for c in d.cats or ()} for d in documents], [{(c,) for c in cats} for _, cats in predictions]
+    )
+    assert f"spans: micro-F1 {spans.micro.f1:.4f}, macro-F1 (n>=5) {spans.macro_f1:.4f}" in printed
+    assert f"labels: micro-F1 {labels.micro.f1:.4f}, macro-F1 (n>=5) {labels.macro_f1:.4f}" in printed

@@ -1,0 +1,22 @@
+"""Sentences begin and end where a reader sees them."""
+
+import pytest
+
+from serving.sentences import sentences
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("One. Two! Three?", ["One.", "Two!", "Three?"]),
+        ("The U.S. Treasury acted. Mr. Kim fled.", ["The U.S. Treasury acted.", "Mr. Kim fled."]),
+        ("He said “Stop.” Then left.", ["He said “Stop.”", "Then left."]),
+        ("HEADLINE\n\nBody text", ["HEADLINE", "Body text"]),
+        ("Acme Co. Ltd. paid $1.5 million.", ["Acme Co. Ltd. paid $1.5 million."]),
+        ("No. 5 sank.", ["No. 5 sank."]),
+        ("", []),
+        (" \n ", []),
+    ],
+)
+def test_cut(text: str, expected: list[str]) -> None:
+    assert [text[start:end] for start, end in sentences(text)] == expected

@@ -1,0 +1,110 @@
+"""A training run learns, stops and goes on where it was killed, and gives the same weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from serving.errors import TrainingError
+from training.config import TrainConfig
+from training.corpus import AnnotatedDocument
+from training.schema import Schema
+from training.train import Training, TrainingData
+
+
+class Killed(Exception):
+    pass
+
+
+def quiet(done: int, total: int, line: str) -> None:
+    pass
+
+
+def training(
+    folder: Path, config: TrainConfig, corpus: list[AnnotatedDocument], schema: Schema, source: Path
+) -> Training:
+    partial = [replace(d, cats=None, known_types=frozenset({"LOCATION"})) for d in corpus[:4]]
+    data = TrainingData(train=corpus, dev=corpus[:4], partial=partial)
+    return Training(config, data, schema, str(source), folder, quiet)
+
+
+def test_a_run_learns_its_corpus_by_heart(
+    tmp_path: Path,
+    tiny_config: TrainConfig,
+    corpus: list[AnnotatedDocument],
+    schema: Schema,
+    backbone_folder: Path,
+) -> None:
+    config = replace(tiny_config, epochs=60, lower_case_share=0.0, upper_case_share=0.0, patience=60)
+    run = training(tmp_path, config, corpus, schema, backbone_folder)
+    state = run.run()
+    assert state.history[-1]["tag_loss"] < 0.2 * state.history[0]["tag_loss"]
+    assert max(row["dev_span_f1"] for row in state.history) > 0.9
+    assert [row["epoch"] for row in state.history] == list(range(1, len(state.history) + 1))
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(
+    tmp_path: Path,
+    tiny_config: TrainConfig,
+    corpus: list[AnnotatedDocument],
+    schema: Schema,
+    backbone_folder: Path,
+) -> None:
+    config = replace(tiny_config, checkpoint_minutes=0.0, dropout=0.1)
+    whole = training(tmp_path / "whole", config, corpus, schema, backbone_folder)
+    undisturbed = whole.run()
+
+    for kill_at in (2, whole.steps - 2):
+        broken = training(tmp_path / "broken", config, corpus, schema, backbone_folder)
+
+        def kill(done: int, total: int, line: str, at: int = kill_at) -> None:
+            if done == at and not line.endswith("\n"):
+                raise Killed
+
+        broken.progress = kill
+        with pytest.raises(Killed):
+            broken.run()
+    resumed = training(tmp_path / "broken", config, corpus, schema, backbone_folder)
+    state = resumed.run()
+
+    assert state.best_score == undisturbed.best_score
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+
+
+def test_a_checkpoint_of_another_run_is_refused(
+    tmp_path: Path,
+    tiny_config: TrainConfig,
+    corpus: list[AnnotatedDocument],
+    schema: Schema,
+    backbone_folder: Path,
+) -> None:
+    config = replace(tiny_config, epochs=1)
+    training(tmp_path, config, corpus, schema, backbone_folder).run()
+    other = training(tmp_path, replace(config, seed=99), corpus, schema, backbone_folder)
+    with pytest.raises(TrainingError, match="--restart"):
+        other.run()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs = 1.5", "expected int"),
+        ("unknown = 1", "unknown setting"),
+        ("epochs =", "TOML"),
+        ("dropout = true", "expected float"),
+    ],
+)
+def test_a_wrong_setting_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(TrainingError, match=message):
+        TrainConfig.from_toml(path)
+
+
+def test_settings_override_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("epochs = 3\nencoder_learning_rate = 1e-5\n")
+    config = TrainConfig.from_toml(path)
+    assert (config.epochs, config.encoder_learning_rate, config.seed) == (3, 1e-5, TrainConfig().seed)
