@@ -19,13 +19,17 @@ serve: .venv/serving.done ## serve MODEL on 127.0.0.1:PORT
 	$(BIN)/embargo serve --model $(MODEL) --port $(PORT)
 
 train: .venv/training.done ## retrain on DATA (EXTRA= more corpora, FROM= start, NAME= result)
-	$(BIN)/embargo train --data $(DATA) --extra "$(EXTRA)" --name $(NAME) $(if $(FROM),--from $(FROM)) $(if $(CONFIG),--config $(CONFIG))
+	$(BIN)/embargo train --data $(DATA) --extra "$(EXTRA)" --name $(NAME) $(if $(FROM),--from $(FROM)) $(if $(CONFIG),--config $(CONFIG)) $(if $(RESTART),--restart)
 
 evaluate: .venv/training.done ## measure MODEL on DATA: table, JSON report, plots
 	$(BIN)/embargo evaluate --model $(MODEL) --data "$(DATA)"
 
 data: .venv/training.done ## compile and check datasets/sanctions-news
 	$(BIN)/embargo data build
+
+release: ## copy build/models/NAME to models/, without the weights for retraining
+	mkdir -p models/$(NAME)
+	cp $(filter-out %.safetensors,$(wildcard build/models/$(NAME)/*)) models/$(NAME)/
 
 check: lint types test ## what CI runs: lint, types, tests
 
@@ -59,4 +63,4 @@ clean: ## remove the environment and everything built
 	$(PIP) -e '.[train,dev]'
 	@touch $@
 
-.PHONY: help serve train evaluate data check test lint types clean
+.PHONY: help serve train evaluate data release check test lint types clean

@@ -162,7 +162,11 @@ def _verify(folder: Path, manifest_bytes: bytes) -> None:
     for name, sha256 in expected.items():
         path = folder / name
         if not path.is_file():
-            raise ModelFolderError(f"{path} is missing, though the manifest lists it.")
+            if name == FILES.weights:
+                continue  # a release may leave out what only retraining needs
+            raise ModelFolderError(
+                f"{path} is missing, though the manifest lists it. Copy the whole folder again."
+            )
         if (got := file_sha256(path)) != sha256:
             raise ModelFolderError(
                 f"{path} has SHA-256 {got[:12]}…, the manifest says {sha256[:12]}…; "

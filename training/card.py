@@ -76,6 +76,23 @@ def _overview(metrics: Metrics) -> str:
 
 def _details(data: str, summary: Mapping[str, Any]) -> str:
     rows = [f"### `{data}`\n"]
+    if len(summary["sources"]) > 1:
+        rows += ["| source | documents | span micro-F1 |", "|---|---|---|"]
+        rows += [
+            f"| {source} | {row['documents']} | {row['span_micro_f1']:.4f} |"
+            for source, row in summary["sources"].items()
+        ]
+        rows.append("")
+    rows.append(
+        f"Expected calibration error: spans {summary['span_calibration_error']:.3f}, "
+        f"labels {summary['label_calibration_error']:.3f}.\n"
+    )
+    split = summary.get("headline_split_off")
+    if split and split["documents_split"]:
+        rows.append(
+            f"With the headlines of {split['documents_split']} documents sent as titles: span micro-F1 "
+            f"{split['span_micro_f1']:.4f}, label macro-F1 {split['label_macro_f1']:.4f}.\n"
+        )
     for title, table in (("type", summary["types"]), ("label", summary["labels"])):
         rows += [f"| {title} | precision | recall | F1 | gold |", "|---|---|---|---|---|"]
         rows += [

@@ -1,0 +1,112 @@
+"""The released model says through every door what its golden file says it said at release.
+
+`tests/golden/<model>.json` is made by: embargo analyze docs/example.txt --json > tests/golden/<model>.json
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from starlette.testclient import TestClient
+
+from serving import api
+from serving.analyzer import Analyzer
+from serving.app import create_app
+from serving.model_folder import ModelFolder
+from serving.results import Document, Options
+from serving.settings import Settings
+from tests.conftest import RELEASED, ROOT, SHARED
+
+EXAMPLE = ROOT / "docs" / "example.txt"
+TEXT = EXAMPLE.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, Any]:
+    return dict(orjson.loads((ROOT / "tests" / "golden" / f"{RELEASED.name}.json").read_bytes()))
+
+
+@pytest.fixture(scope="module")
+def folder() -> ModelFolder:
+    return ModelFolder.open(RELEASED)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(model=RELEASED))) as made:
+        yield made
+
+
+def agrees(got: dict[str, Any], golden: dict[str, Any]) -> None:
+    """Spans and labels are equal, scores within 1e-3 (other CPUs round sums otherwise)."""
+    for part in ("labels", "entities"):
+        assert [_without_scores(row) for row in got[part]] == [_without_scores(row) for row in golden[part]]
+        assert [row["score"] for row in got[part]] == pytest.approx(
+            [row["score"] for row in golden[part]], abs=1.1e-3
+        )
+    assert got["coverage"] == golden["coverage"]
+
+
+def _without_scores(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in ("score", "evidence")}
+
+
+def test_through_the_library(folder: ModelFolder, golden: dict[str, Any]) -> None:
+    analysis = Analyzer.load(folder).analyze([Document(TEXT)], Options(evidence=True))[0]
+    agrees(orjson.loads(orjson.dumps(api.result_json(analysis))), golden)
+
+
+def test_through_http(client: TestClient, golden: dict[str, Any]) -> None:
+    body = {"documents": [{"text": TEXT}, {"text": "Something else."}], "options": {"evidence": True}}
+    answer = client.post("/v1/analyze", json=body).json()
+    agrees(answer["results"][0], golden)
+    assert answer["model"] == golden["model"]
+
+
+def test_through_the_command_line(golden: dict[str, Any]) -> None:
+    command = [str(Path(sys.executable).parent / "embargo"), "analyze", str(EXAMPLE), "--json"]
+    done = subprocess.run(command, capture_output=True, check=True, cwd=ROOT)
+    agrees(orjson.loads(done.stdout), golden)
+
+
+def test_golden_finds_what_a_reader_finds(golden: dict[str, Any]) -> None:
+    found = {(row["type"], row["text"]) for row in golden["entities"]}
+    assert {
+        ("LOCATION", "Vladivostok"), ("LEGAL", "UN Security Council Resolution 2397"),
+        ("MEASURE", "SDN List"), ("QUANTITY", "214"),
+    } <= found  # fmt: skip
+    assert "overseas_labour" in {row["label"] for row in golden["labels"]}
+
+
+def test_the_card_states_what_metrics_say(folder: ModelFolder) -> None:
+    metrics = orjson.loads((folder.path / "metrics.json").read_bytes())
+    card = (folder.path / "README.md").read_text(encoding="utf-8")
+    assert len(metrics) >= 2
+    for name, summary in metrics.items():
+        assert f"`{name}`" in card
+        assert f"{summary['span_micro_f1']:.4f}" in card
+        assert f"{summary['label_macro_f1']:.4f}" in card
+
+
+@pytest.mark.skipif(not (SHARED / "real").is_dir(), reason="reference data not at hand")
+def test_real_articles_get_exact_spans_and_sensible_labels(client: TestClient) -> None:
+    rows = [orjson.loads(line) for line in (SHARED / "real" / "dev.jsonl").read_bytes().splitlines()[:24]]
+    documents = [{"id": row["id"], "text": row["text"]} for row in rows]
+    results = client.post("/v1/analyze", json={"documents": documents}).json()["results"]
+    hits = total = right = 0
+    for row, result in zip(rows, results, strict=True):
+        assert result["id"] == row["id"]
+        for entity in result["entities"]:
+            assert row["text"][entity["start"] : entity["end"]] == entity["text"]
+        got = {(e["start"], e["end"], e["type"]) for e in result["entities"]}
+        wanted = {tuple(span) for span in row["entities"]}
+        hits += len(got & wanted)
+        total += len(got) + len(wanted)
+        labels = {label["label"] for label in result["labels"]}
+        right += ("not_sanctions" in labels) == ("not_sanctions" in row["cats"])
+    assert 2 * hits / total > 0.8
+    assert right >= 0.75 * len(rows)
