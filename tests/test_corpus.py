@@ -23,6 +23,7 @@ GOOD = AnnotatedDocument("d", "Kim met Li in Minsk.", (Span(0, 3, "PERSON"),), (
         ({"entities": (Span(0, 99, "PERSON"),)}, "leave the text"),
         ({"entities": (Span(3, 3, "PERSON"),)}, "leave the text"),
         ({"entities": (Span(0, 4, "PERSON"),)}, "not trimmed"),
+        ({"text": "Kim saw Kim's", "entities": (Span(0, 3, "PERSON"), Span(8, 13, "PERSON"))}, "possessive"),
         ({"entities": (Span(14, 20, "PERSON"), Span(15, 19, "ORG"))}, "overlaps"),
         ({"entities": (Span(0, 3, "HUMAN"),)}, "unknown type"),
         ({"cats": ("nonsense",)}, "unknown label"),

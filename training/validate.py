@@ -9,7 +9,8 @@ from training.corpus import AnnotatedDocument, Span
 from training.schema import Schema
 
 # Punctuation that ends a name ("Inc.", "U.S.", "(2006)") stays inside a span.
-_UNTRIMMED = re.compile(r"^[\s\"'“”‘’«»,;:(]|[\s\"“”«»,;:]$|(?<!\d)['’]s$")
+_UNTRIMMED = re.compile(r"^[\s\"'“”‘’«»,;:(]|[\s\"“”«»,;:]$")
+_POSSESSIVE = re.compile(r"['’]s$")
 _NEAR_DUPLICATE = 0.5
 _SHINGLE_WORDS = 5
 
@@ -26,13 +27,17 @@ def problems(document: AnnotatedDocument, schema: Schema) -> list[str]:
 
 def _span_problems(text: str, spans: Sequence[Span], schema: Schema, field: str) -> Iterator[str]:
     previous = Span(0, 0, "")
+    surfaces = {text[span.start : span.end] for span in spans}
     for span in sorted(spans):
         surface = text[span.start : span.end]
         name = f"{field}[{span.start}:{span.end}] {surface!r} {span.type}"
         if not 0 <= span.start < span.end <= len(text):
             yield f"{name}: the offsets leave the {field}, which has {len(text)} characters"
         elif _UNTRIMMED.search(surface) and not _balanced(surface):
-            yield f"{name}: not trimmed; leave out spaces, outer punctuation and possessive 's"
+            yield f"{name}: not trimmed; leave out spaces and outer punctuation"
+        elif _POSSESSIVE.sub("", surface) in surfaces - {surface}:
+            # Lloyd's and St George's are names; beside a span "Lloyd" the 's would be a possessive.
+            yield f"{name}: not trimmed; leave out possessive 's"
         if span.type not in schema.types:
             yield f"{name}: unknown type; expected one of {', '.join(schema.types)}"
         if span.start < previous.end:
