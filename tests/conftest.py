@@ -119,7 +119,9 @@ def tiny_folder(
     config = draft_config(tiny_config, schema, backbone)
     config = config.model_copy(update={"name": "tiny", "version": "1"})
     sets = [EvaluationSet("dev", corpus, is_dev=True)]
-    write_folder(folder, model, backbone, config, schema, sets, Provenance("test", 0, "tiny", {"dev": []}))
+    write_folder(
+        folder, model, backbone, config, schema, sets, Provenance.now("test", 0, "tiny", {"dev": []})
+    )
     return folder
 
 

@@ -110,7 +110,7 @@ def _provenance(provenance: Provenance) -> str:
         f"- Backbone: {provenance.backbone}.",
     ]
     for role, files in provenance.data.items():
-        rows += [f"- {role}: {', '.join(f'`{file.as_posix()}`' for file in files) or 'nothing'}"]
+        rows += [f"- {role}: {', '.join(f'`{file}`' for file in files) or 'nothing'}"]
     return "\n".join([*rows, "", _DATA_NOTES])
 
 

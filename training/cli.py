@@ -4,30 +4,25 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from serving import cli as serving_cli
 from serving.errors import CorpusError, EmbargoError
 from serving.settings import RELEASED_MODEL
-from training.schema import DEFAULT_SCHEMA, load_schema
-
-if TYPE_CHECKING:
-    from training.build import Statistics
+from training import data_cli
+from training.data_cli import OWN_CORPUS, SchemaOption
+from training.requirements import needs_training_extra
+from training.schema import load_schema, schema_of
 
 app = typer.Typer(help="Embargo reads sanctions news.", no_args_is_help=True, pretty_exceptions_enable=False)
-data_app = typer.Typer(help="Labelled corpora: compile and check.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
+app.add_typer(data_cli.app, name="data")
 app.command()(serving_cli.serve)
 app.command()(serving_cli.analyze)
 
-OWN_CORPUS = Path("datasets/sanctions-news")
 BUILD = Path("build")
-
-SchemaOption = Annotated[Path, typer.Option("--schema", help="Names of types and labels.")]
 
 
 @app.command()
@@ -43,12 +38,13 @@ def train(
     name: Annotated[str, typer.Option(help="Name and version of the new model.")] = "custom-v1",
     config: Annotated[Path | None, typer.Option(help="TOML file with settings of TrainConfig.")] = None,
     restart: Annotated[bool, typer.Option(help="Throw away the checkpoint of an earlier run.")] = False,
-    schema_file: SchemaOption = DEFAULT_SCHEMA,
+    schema_file: SchemaOption = None,
 ) -> None:
     """Train a model on labelled documents and write a complete model folder."""
-    _needs_training_extra()
+    needs_training_extra()
     from training.config import TrainConfig
     from training.job import TrainingJob, run_job
+    from training.progress import ProgressView
 
     job = TrainingJob(
         data=data,
@@ -56,30 +52,14 @@ def train(
         start=start or _default_start(),
         name=name,
         config=TrainConfig.from_toml(config) if config else TrainConfig(),
-        schema=load_schema(schema_file),
+        schema=load_schema(schema_file or schema_of(data)),
         run_folder=BUILD / "runs" / name,
         model_folder=BUILD / "models" / name,
         command=shlex.join(["embargo", *sys.argv[1:]]),
     )
     if restart:
         shutil.rmtree(job.run_folder, ignore_errors=True)
-    bar = Progress(
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-        console=Console(stderr=True),
-    )
-    with bar:
-        task = bar.add_task("")
-
-        def progress(done: int, total: int, line: str) -> None:
-            if line.endswith("\n"):
-                bar.console.print(line.strip())
-            else:
-                bar.update(task, completed=done, total=total, description=line)
-
+    with ProgressView() as progress:
         metrics = run_job(job, progress)
     for data_set, summary in metrics.items():
         typer.echo(
@@ -96,10 +76,10 @@ def evaluate(
         list[str] | None, typer.Option(help="Corpus folder (its dev and test) or a file of documents.")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", help="Folder of the report.")] = None,
-    schema_file: SchemaOption = DEFAULT_SCHEMA,
+    schema_file: SchemaOption = None,
 ) -> None:
     """Measure a model through the serving engine: table, JSON report, plots."""
-    _needs_training_extra()
+    needs_training_extra()
     from serving.analyzer import Analyzer
     from serving.api import model_identity
     from serving.model_folder import ModelFolder
@@ -111,8 +91,8 @@ def evaluate(
 
     folder = ModelFolder.open(serving_cli.find_model(model))
     analyzer = Analyzer.load(folder)
-    schema = load_schema(schema_file)
     paths = [Path(word) for given in data or [str(OWN_CORPUS)] for word in given.split()]
+    schema = load_schema(schema_file or schema_of(paths[0]))
     results = {}
     for file in _evaluation_files(paths):
         documents = list(read_corpus(file))
@@ -144,42 +124,18 @@ def export(
     int8: Annotated[bool, typer.Option("--int8", help="Quantise; kept only if the gate passes.")] = False,
     gate_data: Annotated[Path, typer.Option(help="Documents that the int8 gate reads.")] = OWN_CORPUS
     / "dev.jsonl",
-    schema_file: SchemaOption = DEFAULT_SCHEMA,
+    schema_file: SchemaOption = None,
 ) -> None:
     """Export the weights of a model folder to ONNX; int8 only through the accuracy gate."""
-    _needs_training_extra()
+    needs_training_extra()
     from training.export import Variant
     from training.job import export_folder
 
     variant: Variant = "int8" if int8 else "fp32"
     folder = serving_cli.find_model(model)
     target = output or BUILD / "export" / f"{folder.name}-{variant}.onnx"
-    line = export_folder(folder, target, variant, gate_data, load_schema(schema_file))
+    line = export_folder(folder, target, variant, gate_data, load_schema(schema_file or schema_of(gate_data)))
     typer.echo(line)
-
-
-@data_app.command("build")
-def data_build(
-    folder: Annotated[Path, typer.Argument(help="Corpus folder with documents/<split>/*.txt.")] = OWN_CORPUS,
-    schema_file: SchemaOption = DEFAULT_SCHEMA,
-) -> None:
-    """Compile authored documents (inline markup) to train.jsonl, dev.jsonl and test.jsonl."""
-    _needs_training_extra()
-    from training.build import build
-
-    _print_statistics(build(folder, load_schema(schema_file)))
-
-
-@data_app.command("check")
-def data_check(
-    folder: Annotated[Path, typer.Argument(help="Corpus folder with <split>.jsonl.")] = OWN_CORPUS,
-    schema_file: SchemaOption = DEFAULT_SCHEMA,
-) -> None:
-    """Check a compiled corpus: offsets, names, label rules, near-duplicates."""
-    _needs_training_extra()
-    from training.build import check
-
-    _print_statistics(check(folder, load_schema(schema_file)))
 
 
 def main() -> None:
@@ -189,22 +145,6 @@ def main() -> None:
     except EmbargoError as error:
         typer.echo(f"embargo: {error}", err=True)
         raise SystemExit(1) from error
-
-
-def _print_statistics(splits: "dict[str, Statistics]") -> None:
-    from rich.table import Table
-
-    table = Table("", *splits, box=None)
-    columns = list(splits.values())
-    table.add_row("documents", *(str(s.documents) for s in columns))
-    table.add_row("words", *(str(s.words) for s in columns))
-    table.add_section()
-    for counts in ("types", "labels"):
-        names = sorted({name for s in columns for name in getattr(s, counts)})
-        for name in names:
-            table.add_row(name, *(str(getattr(s, counts)[name]) for s in columns))
-        table.add_section()
-    Console().print(table)
 
 
 def _evaluation_files(paths: list[Path]) -> list[Path]:
@@ -224,14 +164,3 @@ def _evaluation_files(paths: list[Path]) -> list[Path]:
 def _default_start() -> str:
     has_weights = (RELEASED_MODEL / "model.safetensors").is_file()
     return str(RELEASED_MODEL) if has_weights else "backbone"
-
-
-def _needs_training_extra() -> None:
-    try:
-        import datasketch  # noqa: F401
-        import torch  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise EmbargoError(
-            f"this command needs the training extra ({error.name} is missing); run it through make "
-            "(`make train`), or install with: pip install -c constraints.txt -e '.[train]'"
-        ) from error

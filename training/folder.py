@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import torch
 
@@ -76,21 +77,39 @@ def write_folder(
 
 
 def _fit(config: EmbargoConfig, dev: Sequence[LabelledReadings], schema: Schema) -> EmbargoConfig:
-    """Temperatures and thresholds from all dev documents together."""
-    logits = np.concatenate([data.label_logits for data in dev])
-    gold = np.concatenate([data.gold_labels for data in dev])
-    labels = calibrate.fit_labels(logits, gold)
+    """Temperatures and thresholds from all dev documents together.
+
+    Where no dev document has labels, those of `config` stay.
+    """
+    labelled = [
+        (data.label_logits[i], data.gold_labels[i])
+        for data in dev
+        for i, document in enumerate(data.documents)
+        if document.cats is not None
+    ]
+    if labelled:
+        config = _with_labels(config, *map(np.stack, zip(*labelled, strict=True)))
     spans = calibrate.fit_span_temperature(
         [reading for data in dev for reading in data.readings],
         [document for data in dev for document in data.documents],
         schema,
     )
+    temperatures = config.temperatures.model_copy(update={"spans": round(spans, 4)})
+    return config.model_copy(update={"temperatures": temperatures})
+
+
+def _with_labels(
+    config: EmbargoConfig, logits: npt.NDArray[np.float64], gold: npt.NDArray[np.float64]
+) -> EmbargoConfig:
+    """*Shape:* (documents, labels) both."""
+    fitted = calibrate.fit_labels(logits, gold)
+    thresholds = [round(float(threshold), 3) for threshold in fitted.thresholds]
     return config.model_copy(
         update={
-            "temperatures": Temperatures(spans=round(spans, 4), labels=round(labels.temperature, 4)),
+            "temperatures": Temperatures(spans=1.0, labels=round(fitted.temperature, 4)),
             "labels": tuple(
-                label.model_copy(update={"threshold": round(float(threshold), 3)})
-                for label, threshold in zip(config.labels, labels.thresholds, strict=True)
+                label.model_copy(update={"threshold": threshold})
+                for label, threshold in zip(config.labels, thresholds, strict=True)
             ),
         }
     )

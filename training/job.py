@@ -92,6 +92,7 @@ def run_job(job: TrainingJob, progress: Progress) -> Mapping[str, Mapping[str, A
                 files["dev"] += found
                 documents["dev"] += rows
     _check(documents, job.schema)
+    provenance = Provenance.now(job.command, job.config.seed, job.start, files)
 
     data = TrainingData(documents["train"], documents["dev"], documents["partial"])
     training = Training(job.config, data, job.schema, job.start, job.run_folder, progress)
@@ -116,7 +117,7 @@ def run_job(job: TrainingJob, progress: Progress) -> Mapping[str, Mapping[str, A
         training.embargo_config.model_copy(update={"name": name, "version": version}),
         job.schema,
         sets,
-        Provenance(job.command, job.config.seed, training.backbone.name, files),
+        provenance,
     )
 
 

@@ -31,8 +31,21 @@ class Provenance:
     command: str
     seed: int
     backbone: str
-    data: Mapping[str, Sequence[Path]]
-    """Files by role: train, dev, partial."""
+    data: Mapping[str, Mapping[str, str]]
+    """SHA-256 by file, by role: train, dev, partial. Read before the run, as the code's is."""
+    code: Mapping[str, str]
+    """SHA-256 by source file."""
+
+    @classmethod
+    def now(cls, command: str, seed: int, backbone: str, data: Mapping[str, Sequence[Path]]) -> "Provenance":
+        """Hash data and code as they are, before a long run gives time to change them."""
+        return cls(
+            command,
+            seed,
+            backbone,
+            {role: {p.as_posix(): file_sha256(p) for p in paths} for role, paths in data.items()},
+            {path.as_posix(): file_sha256(path) for path in _sources()},
+        )
 
 
 def write_manifest(folder: Path, provenance: Provenance) -> None:
@@ -43,11 +56,8 @@ def write_manifest(folder: Path, provenance: Provenance) -> None:
         "command": provenance.command,
         "seed": provenance.seed,
         "backbone": provenance.backbone,
-        "data": {
-            role: {path.as_posix(): file_sha256(path) for path in paths}
-            for role, paths in provenance.data.items()
-        },
-        "code": {path.as_posix(): file_sha256(path) for path in _sources()},
+        "data": provenance.data,
+        "code": provenance.code,
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "python": platform.python_version(),
     }

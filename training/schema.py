@@ -31,6 +31,13 @@ class Schema:
         return [label for label, its_axis in self.axes.items() if its_axis == axis]
 
 
+def schema_of(corpus: Path) -> Path:
+    """The schema beside a corpus (in its folder or above its file), or else the project's own."""
+    folder = corpus if corpus.is_dir() else corpus.parent
+    beside = folder / DEFAULT_SCHEMA.name
+    return beside if beside.is_file() else DEFAULT_SCHEMA
+
+
 def load_schema(path: Path = DEFAULT_SCHEMA) -> Schema:
     """Read a `schema.toml`. Raises CorpusError where it is missing or has no such tables."""
     try:

@@ -111,9 +111,8 @@ class Training:
 
         self.examples, self.unreachable = encode(data.train, self.tokenizer, schema)
         self.partial, _ = encode(data.partial, self.tokenizer, schema)
-        labels = [row for row in self.examples["labels"] if row is not None]
-        if not labels:
-            raise TrainingError("no training document has labels (cats); expected at least one.")
+        # Without any labelled document only spans are learned; the document head stays as it was.
+        labels = [row for row in self.examples["labels"] if row is not None] or [[0.0] * len(schema.labels)]
         weights = loss.label_weights(torch.tensor(labels), config.max_label_weight)
         self.label_weights = weights.to(self.device)
         tokens = sum(self.examples["length"])
