@@ -109,7 +109,9 @@ def encode(
         if document.cats is not None:
             labels = np.array([name in document.cats for name in schema.labels], dtype=np.float32)
         rows.append(Example(stream, tagging.tags, known_tags, labels).to_row())
-    return datasets.Dataset.from_list(rows, features=_FEATURES), unreachable
+    # By column: from_list cannot make a table of no rows.
+    columns = {name: [row[name] for row in rows] for name in _FEATURES}
+    return datasets.Dataset.from_dict(columns, features=_FEATURES), unreachable
 
 
 # Rows of Arrow and not Python objects: a large corpus stays compact.
