@@ -44,12 +44,14 @@ def test_edits_over_borders_or_each_other_are_refused(edits: list[Edit]) -> None
 
 def test_a_name_changes_wherever_it_stands() -> None:
     given_document = document(
-        "[[Kim Jong Un|PERSON]] saw the [[Wise Honest|VESSEL]]. [[Un|PERSON]] left; [[OFAC|ORG]] and"
+        "[[Kim Jong Un|PERSON]] saw the [[Wise Honest|VESSEL]]. [[KIM JONG UN|PERSON]],"
+        " [[Kim|PERSON]] left; [[OFAC|ORG]] and"
         " [[Korea Coal Corp.|ORG]] in [[Rajin|LOCATION]]. [[WISE HONEST|VESSEL]]!"
     )
     changed = replace_names(given_document, GAZETTEER, np.random.default_rng(0))
     assert to_markup(changed.text, changed.entities) == (
-        "[[Mehrdad Jalili|PERSON]] saw the [[Arya Star|VESSEL]]. [[Jalili|PERSON]] left; [[OFAC|ORG]] and"
+        "[[Mehrdad Jalili|PERSON]] saw the [[Arya Star|VESSEL]]. [[MEHRDAD JALILI|PERSON]],"
+        " [[Jalili|PERSON]] left; [[OFAC|ORG]] and"
         " [[Paya Trading FZE|ORG]] in [[Rajin|LOCATION]]. [[ARYA STAR|VESSEL]]!"
     )
 

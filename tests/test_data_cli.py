@@ -30,7 +30,9 @@ def test_export_and_import_come_back(file: Path, tmp_path: Path) -> None:
 
 
 def test_what_a_format_cannot_hold_is_said(file: Path, tmp_path: Path) -> None:
-    output = data("export", file, "--format", "conll", "-o", tmp_path / "x.conll")
+    with pytest.raises(CorpusError, match="--allow-loss"):
+        data("export", file, "--format", "conll", "-o", tmp_path / "x.conll")
+    output = data("export", file, "--format", "conll", "-o", tmp_path / "x.conll", "--allow-loss")
     assert "not carried over: cats (12×)" in output
     assert "not carried over: spacing (12×)" in output
 

@@ -77,6 +77,14 @@ def test_conll_keeps_whole_word_spans_and_reports_the_rest(corpus: list[Annotate
         assert losses.counts[name] == sum(bool(getattr(d, name)) for d in plain)
     for before, after in zip(plain, back, strict=True):
         assert "".join(after.text.split()) == "".join(before.text.split())
+    kept = sum(len(d.entities) for d in back)
+    wanted = sum(
+        any(c.isalnum() or not c.isspace() for c in d.text[s.start : s.end])
+        for d in plain
+        for s in d.entities
+    )
+    shared = losses.counts["span that shares a token with another"]
+    assert wanted - shared <= kept <= wanted + losses.counts["span over two sentences"]
 
 
 def test_conll_of_a_sentence() -> None:

@@ -48,29 +48,39 @@ def replace_names(
 ) -> AnnotatedDocument:
     """Put other names in the place of all that the gazetteer has a type for.
 
-    A surface becomes the same name wherever it stands; a surname alone follows the full name
-    it belongs to. Acronyms and one-word organisations stay: what they stand for is in the text.
+    A surface becomes the same name wherever it stands, whatever its case; one word of a full
+    name (a surname, first or last) follows it. Other single words stay: acronyms are explained
+    in the text, and a surname without its full name may be anybody's.
     """
     names = dict(gazetteer.draw(random))
-    chosen: dict[tuple[str, str], str] = {}
     every = [
         *_mentions(document.title or "", document.title_entities),
         *_mentions(document.text, document.entities),
     ]
-    for kind, surface in sorted({m for m in every if m[0] in names}, key=lambda m: (-len(m[1]), m)):
-        words = surface.split()
-        whole = next(
-            (c for c in chosen if c[0] == kind and kind == "PERSON" and c[1].split()[-1] == surface), None
+    chosen: dict[tuple[str, str], str] = {}
+    for kind, surface in sorted(
+        {(k, s.casefold()) for k, s in every if k in names}, key=lambda m: (-len(m[1]), m)
+    ):
+        short = next(
+            (
+                new.split()[-1]
+                for (k, old), new in chosen.items()
+                if k == kind == "PERSON" and surface in old.split()
+            ),
+            None,
         )
-        if whole:
-            chosen[kind, surface] = chosen[whole].split()[-1]
-        elif len(words) > 1 or kind == "VESSEL":
-            drawn = names[kind][random.integers(len(names[kind]))]
-            chosen[kind, surface] = drawn.upper() if surface.isupper() else drawn
+        if short:
+            chosen[kind, surface] = short
+        elif len(surface.split()) > 1 or kind == "VESSEL":
+            chosen[kind, surface] = names[kind][random.integers(len(names[kind]))]
 
     def edits(text: str, spans: tuple[Span, ...]) -> list[Edit]:
-        found = [(s, chosen.get((s.type, text[s.start : s.end]))) for s in spans]
-        return [Edit(s.start, s.end, name) for s, name in found if name]
+        found = []
+        for span in spans:
+            surface = text[span.start : span.end]
+            if name := chosen.get((span.type, surface.casefold())):
+                found.append(Edit(span.start, span.end, name.upper() if surface.isupper() else name))
+        return found
 
     return edit_document(
         document,

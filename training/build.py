@@ -50,8 +50,8 @@ def find_problems(splits: Iterable[list[AnnotatedDocument]], schema: Schema) -> 
     found = [problem for document in documents for problem in problems(document, schema)]
     repeated = [id_ for id_, n in Counter(d.id for d in documents).items() if n > 1]
     found += [f"{id_}: the id is used more than once" for id_ in repeated]
-    if not repeated:  # the index of near-duplicates wants unique ids
-        found += [f"{a} and {b} are near-duplicates" for a, b in near_duplicates(documents)]
+    pairs = near_duplicates(documents)
+    found += [f"{documents[a].id} and {documents[b].id} are near-duplicates" for a, b in pairs]
     return found
 
 

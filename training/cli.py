@@ -1,21 +1,25 @@
-"""The `embargo` command. Imports torch only in the commands that train or export."""
+"""The `embargo` command. Imports torch only in the commands that train, measure or export."""
 
 import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from serving import cli as serving_cli
 from serving.errors import CorpusError, EmbargoError
-from serving.settings import RELEASED_MODEL
+from serving.settings import RELEASED_MODEL, find_model
 from training import data_cli
 from training.data_cli import OWN_CORPUS, SchemaOption
+from training.progress import ProgressView, progress_bar
 from training.requirements import needs_training_extra
-from training.schema import load_schema, schema_of
+from training.schema import Schema, load_schema, schema_of, schema_of_model
+
+if TYPE_CHECKING:
+    from training.corpus import AnnotatedDocument
 
 app = typer.Typer(help="Embargo reads sanctions news.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(data_cli.app, name="data")
@@ -43,9 +47,9 @@ def train(
     """Train a model on labelled documents and write a complete model folder."""
     needs_training_extra()
     from training.config import TrainConfig
-    from training.job import TrainingJob, run_job
-    from training.progress import ProgressView
+    from training.job import TrainingJob, run_job, split_name
 
+    split_name(name)  # before anything of that name is thrown away
     job = TrainingJob(
         data=data,
         extra=[word for given in extra or [] for word in given.split()],
@@ -76,7 +80,6 @@ def evaluate(
         list[str] | None, typer.Option(help="Corpus folder (its dev and test) or a file of documents.")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", help="Folder of the report.")] = None,
-    schema_file: SchemaOption = None,
 ) -> None:
     """Measure a model through the serving engine: table, JSON report, plots."""
     needs_training_extra()
@@ -84,24 +87,21 @@ def evaluate(
     from serving.api import model_identity
     from serving.model_folder import ModelFolder
     from training import report
-    from training.corpus import read_corpus
     from training.evaluate import evaluate as measure
     from training.evaluate import read
     from training.manifest import was_dev_data
 
-    folder = ModelFolder.open(serving_cli.find_model(model))
+    folder = ModelFolder.open(find_model(model))
     analyzer = Analyzer.load(folder)
+    schema = schema_of_model(folder.config)
     paths = [Path(word) for given in data or [str(OWN_CORPUS)] for word in given.split()]
-    schema = load_schema(schema_file or schema_of(paths[0]))
     results = {}
     for file in _evaluation_files(paths):
-        documents = list(read_corpus(file))
-        results[str(file)] = measure(
-            analyzer,
-            read(analyzer, documents, schema),
-            schema,
-            cross_fit=was_dev_data(folder.path, file),
-        )
+        documents = _sound_documents(file, schema)
+        with progress_bar(f"reading {file.name}", len(documents)) as progress:
+            readings = read(analyzer, documents, schema, progress)
+        cross_fit = was_dev_data(folder.path, file)
+        results[str(file)] = measure(analyzer, readings, schema, cross_fit=cross_fit)
     target = output or BUILD / "reports" / folder.path.name
     target.mkdir(parents=True, exist_ok=True)
     report.write_json(results, model_identity(folder), target / "report.json")
@@ -109,8 +109,8 @@ def evaluate(
     console = Console()
     for name, result in results.items():
         console.print(
-            f"\n[bold]{name}[/] (label thresholds: {result.thresholds}; "
-            f"{result.unreachable_spans} of {result.gold_spans} gold spans unreachable)"
+            f"\n[bold]{name}[/] (label thresholds: {result.thresholds}; {result.unreachable_spans} of "
+            f"{result.spans.micro.gold} gold spans unreachable)"
         )
         console.print(report.class_table(result))
     console.print(report.table(results))
@@ -120,22 +120,27 @@ def evaluate(
 @app.command()
 def export(
     model: serving_cli.ModelOption = RELEASED_MODEL,
-    output: Annotated[Path | None, typer.Option("-o", help="Where the graph goes.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", help="New model folder.")] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise; kept only if the gate passes.")] = False,
     gate_data: Annotated[Path, typer.Option(help="Documents that the int8 gate reads.")] = OWN_CORPUS
     / "dev.jsonl",
-    schema_file: SchemaOption = None,
 ) -> None:
-    """Export the weights of a model folder to ONNX; int8 only through the accuracy gate."""
+    """Make a model folder again from its weights; int8 only through the accuracy gate."""
     needs_training_extra()
+    from serving.model_folder import ModelFolder
     from training.export import Variant
-    from training.job import export_folder
+    from training.reexport import export_folder
 
     variant: Variant = "int8" if int8 else "fp32"
-    folder = serving_cli.find_model(model)
-    target = output or BUILD / "export" / f"{folder.name}-{variant}.onnx"
-    line = export_folder(folder, target, variant, gate_data, load_schema(schema_file or schema_of(gate_data)))
-    typer.echo(line)
+    folder = find_model(model)
+    target = output or BUILD / "models" / f"{folder.name}-{variant}"
+    schema = schema_of_model(ModelFolder.open(folder, verify=False).config)
+    documents = _sound_documents(gate_data, schema) if int8 else []
+    with progress_bar(f"exporting {variant}", None):
+        report = export_folder(folder, target, variant, documents)
+    if report:
+        typer.echo(report.line())
+    typer.echo(f"Wrote {target}.")
 
 
 def main() -> None:
@@ -145,6 +150,17 @@ def main() -> None:
     except EmbargoError as error:
         typer.echo(f"embargo: {error}", err=True)
         raise SystemExit(1) from error
+
+
+def _sound_documents(file: Path, schema: Schema) -> "list[AnnotatedDocument]":
+    """The documents of a file, all with types and labels that the model knows."""
+    from training.corpus import read_corpus
+    from training.validate import problems
+
+    documents = list(read_corpus(file))
+    if wrong := [problem for document in documents for problem in problems(document, schema)]:
+        raise CorpusError(f"{file}: {len(wrong)} problems, the first: {wrong[0]}")
+    return documents
 
 
 def _evaluation_files(paths: list[Path]) -> list[Path]:

@@ -26,6 +26,11 @@ SchemaOption = Annotated[
 ]
 
 
+AllowLoss = Annotated[
+    bool, typer.Option("--allow-loss", help="Succeed also if the format cannot hold everything.")
+]
+
+
 @app.command("build")
 def build_command(
     folder: Annotated[Path, typer.Argument(help="Corpus folder with documents/<split>/*.txt.")] = OWN_CORPUS,
@@ -67,7 +72,7 @@ def stats_command(
     columns = {}
     for corpus in corpora or [OWN_CORPUS]:
         files = [f for split in SPLITS if (f := split_file(corpus, split))]
-        columns[corpus.name] = [document for file in files for document in read_corpus(file)]
+        columns[corpus.as_posix()] = [document for file in files for document in read_corpus(file)]
     _print_details({name: statistics(documents) for name, documents in columns.items()})
     picture.parent.mkdir(parents=True, exist_ok=True)
     first = next(iter(columns))
@@ -80,6 +85,7 @@ def import_command(
     file: Annotated[Path, typer.Argument(help="What the annotation tool exported.")],
     format_name: Annotated[str, typer.Option("--format", help="Format, see `embargo data formats`.")],
     output: Annotated[Path, typer.Option("-o", help="Corpus file (.jsonl) to write.")],
+    allow_loss: AllowLoss = False,
 ) -> None:
     """Turn an annotation tool's export into a corpus file."""
     needs_training_extra()
@@ -88,8 +94,9 @@ def import_command(
 
     losses = Losses()
     documents = list(_format(format_name).read(file, losses))
+    output.parent.mkdir(parents=True, exist_ok=True)
     write_corpus(output, documents)
-    _report(f"Wrote {len(documents)} documents to {output}.", losses)
+    _report(f"Wrote {len(documents)} documents to {output}.", losses, allow=allow_loss)
 
 
 @app.command("export")
@@ -97,6 +104,7 @@ def export_command(
     file: Annotated[Path, typer.Argument(help="Corpus file (.jsonl).")],
     format_name: Annotated[str, typer.Option("--format", help="Format, see `embargo data formats`.")],
     output: Annotated[Path, typer.Option("-o", help="File or folder to write.")],
+    allow_loss: AllowLoss = False,
 ) -> None:
     """Turn a corpus file into what an annotation tool imports."""
     needs_training_extra()
@@ -105,8 +113,9 @@ def export_command(
 
     losses = Losses()
     documents = list(read_corpus(file))
+    output.parent.mkdir(parents=True, exist_ok=True)
     _format(format_name).write(documents, output, losses)
-    _report(f"Wrote {len(documents)} documents to {output}.", losses)
+    _report(f"Wrote {len(documents)} documents to {output}.", losses, allow=allow_loss)
 
 
 @app.command("formats")
@@ -148,10 +157,13 @@ def _format(name: str) -> "Format":
     return FORMATS[name]
 
 
-def _report(line: str, losses: "Losses") -> None:
+def _report(line: str, losses: "Losses", *, allow: bool) -> None:
+    """Say what was done and lost; a loss that was not allowed is a failure."""
     typer.echo(line)
     for loss in losses.lines():
         typer.echo(loss, err=True)
+    if losses.counts and not allow:
+        raise CorpusError("something was not carried over; if that is well, say --allow-loss.")
 
 
 def _print_details(columns: "Mapping[str, Statistics]") -> None:

@@ -1,5 +1,6 @@
 """`manifest.json`: what a model folder holds and what it was made from, as hashes."""
 
+import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,10 @@ class Provenance:
     code: Mapping[str, str]
     """SHA-256 by source file."""
 
+    def code_hash(self) -> str:
+        """One hash over all source files."""
+        return hashlib.sha256(orjson.dumps(dict(self.code), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
     @classmethod
     def now(cls, command: str, seed: int, backbone: str, data: Mapping[str, Sequence[Path]]) -> "Provenance":
         """Hash data and code as they are, before a long run gives time to change them."""
@@ -50,9 +55,8 @@ class Provenance:
 
 def write_manifest(folder: Path, provenance: Provenance) -> None:
     """Hash everything in `folder` and write the manifest, the last file of a model folder."""
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != FILES.manifest)
     manifest: dict[str, Any] = {
-        "files": {path.name: file_sha256(path) for path in files},
+        "files": _file_hashes(folder),
         "command": provenance.command,
         "seed": provenance.seed,
         "backbone": provenance.backbone,
@@ -61,8 +65,14 @@ def write_manifest(folder: Path, provenance: Provenance) -> None:
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "python": platform.python_version(),
     }
-    text = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
-    (folder / FILES.manifest).write_bytes(text + b"\n")
+    _dump(folder / FILES.manifest, manifest)
+
+
+def rehash(folder: Path) -> None:
+    """Bring the hashes of a folder's files up to date after one was made again."""
+    path = folder / FILES.manifest
+    manifest = orjson.loads(path.read_bytes())
+    _dump(path, {**manifest, "files": _file_hashes(folder)})
 
 
 def was_dev_data(folder: Path, file: Path) -> bool:
@@ -71,12 +81,22 @@ def was_dev_data(folder: Path, file: Path) -> bool:
     return file_sha256(file) in manifest.get("data", {}).get("dev", {}).values()
 
 
+def _file_hashes(folder: Path) -> dict[str, str]:
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != FILES.manifest)
+    return {path.name: file_sha256(path) for path in files}
+
+
+def _dump(path: Path, manifest: dict[str, Any]) -> None:
+    text = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+    path.write_bytes(text + b"\n")
+
+
 def _sources() -> list[Path]:
     root = Path(__file__).parent.parent
     return sorted(
         p.relative_to(Path.cwd()) if p.is_relative_to(Path.cwd()) else p
         for package in ("serving", "training")
-        for p in (root / package).glob("*.py")
+        for p in (root / package).rglob("*.py")
     )
 
 

@@ -36,7 +36,6 @@ def split_documents(
 
 def _groups(documents: Sequence[AnnotatedDocument]) -> list[int]:
     """A group number a document; near-duplicates share theirs."""
-    index = {document.id: number for number, document in enumerate(documents)}
     parent = list(range(len(documents)))
 
     def root(number: int) -> int:
@@ -45,5 +44,5 @@ def _groups(documents: Sequence[AnnotatedDocument]) -> list[int]:
         return number
 
     for first, second in near_duplicates(documents):
-        parent[root(index[first])] = root(index[second])
+        parent[root(first)] = root(second)
     return [root(number) for number in range(len(documents))]

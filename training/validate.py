@@ -68,15 +68,15 @@ def _label_problems(cats: Sequence[str] | None, schema: Schema) -> Iterator[str]
         yield f"needs an event label ({', '.join(schema.labels_of('event'))}), got {list(cats)}"
 
 
-def near_duplicates(documents: Sequence[AnnotatedDocument]) -> list[tuple[str, str]]:
-    """Pairs of ids whose texts share about half of their five-word sequences (MinHash)."""
+def near_duplicates(documents: Sequence[AnnotatedDocument]) -> list[tuple[int, int]]:
+    """Pairs of positions whose texts share about half of their five-word sequences (MinHash)."""
     index = MinHashLSH(threshold=_NEAR_DUPLICATE, num_perm=128)
-    pairs: list[tuple[str, str]] = []
-    for document in documents:
+    pairs: list[tuple[int, int]] = []
+    for number, document in enumerate(documents):
         words = re.findall(r"\w+", document.text.lower())
         sketch = MinHash(num_perm=128, seed=1)
         for at in range(max(1, len(words) - _SHINGLE_WORDS + 1)):
             sketch.update(" ".join(words[at : at + _SHINGLE_WORDS]).encode())
-        pairs += [(str(other), document.id) for other in index.query(sketch)]
-        index.insert(document.id, sketch)
+        pairs += sorted((int(other), number) for other in index.query(sketch))
+        index.insert(number, sketch)
     return pairs

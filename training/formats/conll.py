@@ -64,6 +64,7 @@ def _tagged(document: AnnotatedDocument, start: int, end: int, losses: Losses) -
             yield token.group(), "O"
             continue
         span = covering[0]
+        losses.add("span that shares a token with another", len(covering) - 1)
         if token.start() < span.start or token.end() > span.end:
             losses.add("border of a span inside a token")
         if span.start < start and span not in begun:

@@ -19,7 +19,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     yield f"{path}:{number}", _object(orjson.loads(line), f"{path}:{number}")
     except orjson.JSONDecodeError as error:
         raise CorpusError(f"{path}:{number}: broken JSON ({error}); expected one object a line.") from error
-    except OSError as error:
+    except (OSError, EOFError) as error:
         raise CorpusError(f"{path} cannot be read ({error}); expected a JSON Lines file.") from error
 
 
