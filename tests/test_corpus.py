@@ -39,6 +39,29 @@ def test_each_broken_rule_is_found(schema: Schema, change: dict[str, object], me
     assert any(message in problem for problem in found), found
 
 
+@pytest.mark.parametrize(
+    ("surface", "sound"),
+    [
+        ("ООО «Талтан-ДВ»", True),
+        ("«Rosa» LLC", True),
+        ("Acme Inc.", True),
+        ("Juan “El Chapo” Guzman", True),
+        ("Juan “El Chapo”", True),
+        ("'Abd al-Aziz", True),
+        ("“Kim”", False),
+        ("Kim”", False),
+        ("(Kim)", False),
+        ("Kim,", False),
+        (" Kim", False),
+    ],
+)
+def test_punctuation_of_a_name_stays_and_outer_punctuation_goes(
+    schema: Schema, surface: str, sound: bool
+) -> None:
+    document = replace(GOOD, text=surface, entities=(Span(0, len(surface), "ORG"),))
+    assert (problems(document, schema) == []) is sound
+
+
 def test_a_sound_document_has_no_problems(schema: Schema) -> None:
     assert problems(GOOD, schema) == []
 

@@ -12,7 +12,9 @@ from serving.model_folder import ModelFolder, file_sha256
 from serving.results import Document
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument, write_corpus
+from training.folder import EvaluationSet
 from training.job import TrainingJob, run_job
+from training.recalibrate import recalibrate
 from training.schema import Schema, load_schema, schema_of
 
 
@@ -79,6 +81,28 @@ def test_spans_alone_are_enough(job: TrainingJob, corpus: list[AnnotatedDocument
     run_job(job, quiet)
     config = ModelFolder.open(job.model_folder).config
     assert {label.threshold for label in config.labels} == {0.5}
+
+
+def test_a_folder_is_calibrated_again_on_other_documents(
+    job: TrainingJob, corpus: list[AnnotatedDocument], tmp_path: Path
+) -> None:
+    run_job(job, quiet)
+    other = tmp_path / "other.jsonl"
+    write_corpus(other, corpus[:8])
+    sets = [EvaluationSet(str(other), corpus[:8], is_dev=True)]
+    metrics = recalibrate(job.model_folder, tmp_path / "again", sets, [other], "embargo calibrate")
+    assert list(metrics) == [str(other)]
+    before, after = (
+        orjson.loads((folder / "manifest.json").read_bytes())
+        for folder in (job.model_folder, tmp_path / "again")
+    )
+    assert after["data"]["dev"] == {str(other): file_sha256(other)}
+    assert after["data"]["train"] == before["data"]["train"]
+    assert after["files"]["model.safetensors"] == before["files"]["model.safetensors"]
+    assert after["command"] == "embargo train && embargo calibrate"
+    assert (tmp_path / "again" / "curves.png").is_file()
+    with pytest.raises(TrainingError, match="no dev documents"):
+        recalibrate(job.model_folder, tmp_path / "x", [], [], "")
 
 
 @pytest.mark.parametrize(

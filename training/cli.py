@@ -3,8 +3,9 @@
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -59,17 +60,13 @@ def train(
         schema=load_schema(schema_file or schema_of(data)),
         run_folder=BUILD / "runs" / name,
         model_folder=BUILD / "models" / name,
-        command=shlex.join(["embargo", *sys.argv[1:]]),
+        command=_command(),
     )
     if restart:
         shutil.rmtree(job.run_folder, ignore_errors=True)
     with ProgressView() as progress:
         metrics = run_job(job, progress)
-    for data_set, summary in metrics.items():
-        typer.echo(
-            f"{data_set}: span micro-F1 {summary['span_micro_f1']:.4f}, "
-            f"label macro-F1 {summary['label_macro_f1']:.4f}"
-        )
+    _echo_metrics(metrics)
     typer.echo(f"Wrote {job.model_folder}. Serve it with: make serve MODEL={job.model_folder}")
 
 
@@ -118,6 +115,31 @@ def evaluate(
 
 
 @app.command()
+def calibrate(
+    model: Annotated[Path, typer.Option("--model", help="Model folder with model.safetensors.")],
+    data: Annotated[list[str], typer.Option(help="Corpus folders: dev to fit on, test to measure on.")],
+    output: Annotated[Path, typer.Option("-o", help="New model folder; may be the same.")],
+) -> None:
+    """Fit a model's temperatures and thresholds again, on other dev documents, and measure it."""
+    needs_training_extra()
+    from serving.model_folder import ModelFolder
+    from training.corpus import split_file
+    from training.folder import EvaluationSet
+    from training.recalibrate import recalibrate
+
+    folder = find_model(model)
+    schema = schema_of_model(ModelFolder.open(folder, verify=False).config)
+    corpora = [Path(word) for given in data for word in given.split()]
+    dev = [file for corpus in corpora if (file := split_file(corpus, "dev"))]
+    test = [file for corpus in corpora if (file := split_file(corpus, "test"))]
+    sets = [EvaluationSet(str(file), _sound_documents(file, schema), file in dev) for file in dev + test]
+    with progress_bar("calibrating and measuring", None):
+        metrics = recalibrate(folder, output, sets, dev, _command())
+    _echo_metrics(metrics)
+    typer.echo(f"Wrote {output}.")
+
+
+@app.command()
 def export(
     model: serving_cli.ModelOption = RELEASED_MODEL,
     output: Annotated[Path | None, typer.Option("-o", help="New model folder.")] = None,
@@ -150,6 +172,16 @@ def main() -> None:
     except EmbargoError as error:
         typer.echo(f"embargo: {error}", err=True)
         raise SystemExit(1) from error
+
+
+def _command() -> str:
+    return shlex.join(["embargo", *sys.argv[1:]])
+
+
+def _echo_metrics(metrics: "Mapping[str, Mapping[str, Any]]") -> None:
+    for data, summary in metrics.items():
+        spans, labels = summary["span_micro_f1"], summary["label_macro_f1"]
+        typer.echo(f"{data}: strict span micro-F1 {spans}, label macro-F1 {labels}")
 
 
 def _sound_documents(file: Path, schema: Schema) -> "list[AnnotatedDocument]":

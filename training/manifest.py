@@ -48,9 +48,14 @@ class Provenance:
             command,
             seed,
             backbone,
-            {role: {p.as_posix(): file_sha256(p) for p in paths} for role, paths in data.items()},
+            {role: file_hashes(paths) for role, paths in data.items()},
             {path.as_posix(): file_sha256(path) for path in _sources()},
         )
+
+
+def file_hashes(paths: Sequence[Path]) -> dict[str, str]:
+    """SHA-256 by file, as the manifest lists data."""
+    return {path.as_posix(): file_sha256(path) for path in paths}
 
 
 def write_manifest(folder: Path, provenance: Provenance) -> None:

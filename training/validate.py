@@ -45,13 +45,15 @@ def _span_problems(text: str, spans: Sequence[Span], schema: Schema, field: str)
         previous = span
 
 
+_OPENING = {"»": "«", "”": "“", '"': '"'}
+
+
 def _balanced(surface: str) -> bool:
-    """A name in brackets or with a nickname in quotes may begin or end with them."""
-    return (
-        surface.startswith("'")
-        or (surface[0] in "(" and ")" in surface)
-        or (surface[-1] in '"”' and surface.count(surface[-1]) + surface.count("“") > 1)
-    )
+    """True if the punctuation at the ends belongs to the name: «Rosa» LLC, a nickname at the end."""
+    first, last, inner = surface[0], surface[-1], surface[1:-1]
+    ends_well = last not in '"“”«»,;: \t\n' or _OPENING.get(last, "\0") in inner
+    begins_well = first not in '"“”‘«»,;:( \t\n' or (first in '(«“"‘' and any(c in inner for c in ')»”"’'))
+    return begins_well and ends_well
 
 
 def _label_problems(cats: Sequence[str] | None, schema: Schema) -> Iterator[str]:
