@@ -80,6 +80,31 @@ def stats_command(
     typer.echo(f"Wrote {picture}.")
 
 
+@app.command("agreement")
+def agreement_command(
+    first: Annotated[
+        Path, typer.Argument(help="One annotation (.jsonl or .jsonl.gz), with or without text.")
+    ],
+    second: Annotated[Path, typer.Argument(help="Another annotation of the same documents.")],
+) -> None:
+    """Compare two independent annotations: strict span F1 by type, kappa by label."""
+    needs_training_extra()
+    from training.agreement import agreement, read_annotation
+
+    found = agreement(read_annotation(first), read_annotation(second))
+    table = Table("", "agreement", "in first", box=None)
+    for kind, counts in found.spans.per_class.items():
+        table.add_row(kind, f"F1 {counts.f1:.3f}", str(counts.gold))
+    table.add_section()
+    for label, kappa in found.kappas.items():
+        table.add_row(label, f"kappa {kappa:.3f}")
+    Console().print(table)
+    mean = sum(found.kappas.values()) / max(1, len(found.kappas))
+    typer.echo(
+        f"{found.documents} documents: strict span F1 {found.spans.micro.f1:.4f}, mean label kappa {mean:.3f}"
+    )
+
+
 @app.command("import")
 def import_command(
     file: Annotated[Path, typer.Argument(help="What the annotation tool exported.")],
