@@ -22,7 +22,7 @@ train: .venv/training.done ## retrain on DATA (EXTRA= more corpora, FROM= start,
 	$(BIN)/embargo train --data $(DATA) --extra "$(EXTRA)" --name $(NAME) $(if $(FROM),--from $(FROM)) $(if $(CONFIG),--config $(CONFIG)) $(if $(RESTART),--restart)
 
 evaluate: .venv/training.done ## measure MODEL on DATA: table, JSON report, plots
-	$(BIN)/embargo evaluate --model $(MODEL) --data "$(DATA)"
+	$(BIN)/embargo evaluate --model $(MODEL) --data "$(DATA) $(wildcard ../shared/real/dev.jsonl)"
 
 data: .venv/training.done ## compile and check datasets/sanctions-news
 	$(BIN)/embargo data build

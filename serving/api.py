@@ -24,7 +24,7 @@ class DocumentIn(BaseModel):
 class OptionsIn(BaseModel):
     """What to return."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     labels: bool = Field(True, description="Return document labels.")
     entities: bool = Field(True, description="Return entity spans.")
@@ -109,6 +109,15 @@ class ModelOut(BaseModel):
     sha256: str
 
 
+class ProblemOut(BaseModel):
+    """An error of a whole request (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+
+
 class AnalyzeResponse(BaseModel):
     """One result a document."""
 
@@ -141,9 +150,13 @@ def _parse_json(body: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         try:
             # orjson refuses a lone surrogate outright; here it is the error of one item.
-            return json.loads(body)
+            return json.loads(body, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
             raise RequestError(400, "Broken JSON", f"The body is not valid JSON: {error}.") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def parse_document(item: Any, index: int) -> Document | tuple[str | int, DocumentError]:
@@ -155,11 +168,13 @@ def parse_document(item: Any, index: int) -> Document | tuple[str | int, Documen
         )
     given = item.get("id")
     id_ = str(index) if given is None else given
-    if isinstance(id_, bool) or not isinstance(id_, str | int):
+    if not _can_be_echoed(id_):
         return str(index), DocumentError(
-            "invalid_document", f"The id is of JSON type {_json_type(given)}; expected string or integer."
+            "invalid_document",
+            f"The id is of JSON type {_json_type(given)} or cannot be written; expected valid Unicode "
+            "or an integer of 64 bits.",
         )
-    for key, required in (("text", True), ("title", False)):
+    for key, required in (("text", True), ("title", False), ("published_at", False)):
         value = item.get(key)
         if not (isinstance(value, str) or (value is None and not required)):
             return id_, DocumentError(
@@ -167,6 +182,12 @@ def parse_document(item: Any, index: int) -> Document | tuple[str | int, Documen
                 f"The {key} is of JSON type {_json_type(value)}; expected a string.",
             )
     return Document(text=item["text"], title=item.get("title"), id=id_)
+
+
+def _can_be_echoed(id_: Any) -> bool:
+    if isinstance(id_, str):
+        return not any("\ud800" <= character <= "\udfff" for character in id_)
+    return isinstance(id_, int) and not isinstance(id_, bool) and -(2**63) <= id_ < 2**64
 
 
 def _json_type(value: Any) -> str:

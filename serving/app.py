@@ -9,9 +9,10 @@ import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
+from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 
-from serving import api
+from serving import api, openapi
 from serving.analyzer import Analyzer
 from serving.errors import RequestError
 from serving.model_folder import ModelFolder
@@ -29,9 +30,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.folder = await anyio.to_thread.run_sync(ModelFolder.open, chosen.model)
-        app.state.analyzer = await anyio.to_thread.run_sync(
-            lambda: Analyzer.load(app.state.folder, threads=chosen.threads)
-        )
+        app.state.analyzer = await anyio.to_thread.run_sync(_load, app.state.folder, chosen)
         # As many requests at work as forward passes run in parallel; more would only wait.
         app.state.limiter = anyio.CapacityLimiter(chosen.threads or available_cpus())
         yield
@@ -43,25 +42,30 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected_error)
     _add_routes(app)
+    openapi.complete(app)
     return app
 
 
-def _add_routes(app: FastAPI) -> None:
-    body = {"application/json": {"schema": {"$ref": "#/components/schemas/AnalyzeRequest"}}}
+def _load(folder: ModelFolder, settings: Settings) -> Analyzer:
+    analyzer = Analyzer.load(folder, threads=settings.threads)
+    if settings.max_characters is None:
+        return analyzer
+    limits = folder.config.limits.model_copy(update={"max_characters": settings.max_characters})
+    return analyzer.with_config(folder.config.model_copy(update={"limits": limits}))
 
+
+def _add_routes(app: FastAPI) -> None:
     @app.post(
         "/v1/analyze",
         response_model=api.AnalyzeResponse,
-        openapi_extra={"requestBody": {"required": True, "content": body}},
+        responses=openapi.RESPONSES,
+        openapi_extra={"requestBody": openapi.REQUEST_BODY},
     )
     async def analyze(request: Request) -> Response:
         """Read a batch of documents; order and ids are kept, a bad item carries its error."""
         state = request.app.state
         content = await _read_body(request, state.settings.max_body_bytes)
-        given = api.parse_request(content, state.settings.max_documents)
-        answer = await anyio.to_thread.run_sync(
-            _answer, state.folder, state.analyzer, given, limiter=state.limiter
-        )
+        answer = await anyio.to_thread.run_sync(_answer, state, content, limiter=state.limiter)
         return Response(answer, media_type="application/json")
 
     @app.get("/healthz")
@@ -77,37 +81,24 @@ def _add_routes(app: FastAPI) -> None:
     @app.get("/v1/model")
     async def model(request: Request) -> dict[str, Any]:
         """What the model knows: types, labels with thresholds, hashes, limits."""
-        folder, settings = request.app.state.folder, request.app.state.settings
+        state = request.app.state
+        config, settings = state.analyzer.config, state.settings
         return {
-            **api.model_identity(folder),
-            **folder.config.model_dump(exclude={"name", "version"}),
+            **api.model_identity(state.folder),
+            **config.model_dump(exclude={"name", "version"}),
             "limits": {
-                **folder.config.limits.model_dump(),
+                **config.limits.model_dump(),
                 "max_documents": settings.max_documents,
                 "max_body_bytes": settings.max_body_bytes,
             },
         }
 
-    # Requests are checked by hand, item by item; these schemas would else be left out.
-    original = app.openapi
 
-    def openapi() -> dict[str, Any]:
-        document = original()
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for shape in (api.AnalyzeRequest, api.DocumentIn):
-            made = shape.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas.update(made.pop("$defs", {}))
-            schemas[shape.__name__] = made
-        schemas["AnalyzeRequest"]["properties"]["documents"]["items"] = {
-            "$ref": "#/components/schemas/DocumentIn"
-        }
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _answer(folder: ModelFolder, analyzer: Analyzer, request: api.AnalyzeRequest) -> bytes:
-    return api.response_body(folder, analyze_items(analyzer, request.documents, api.options(request.options)))
+def _answer(state: State, content: bytes) -> bytes:
+    """Parse, read and serialise, all off the event loop."""
+    request = api.parse_request(content, state.settings.max_documents)
+    analyses = analyze_items(state.analyzer, request.documents, api.options(request.options))
+    return api.response_body(state.folder, analyses)
 
 
 def analyze_items(analyzer: Analyzer, items: list[Any], options: Options) -> list[Analysis]:

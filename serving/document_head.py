@@ -46,11 +46,12 @@ def choose(scores: Float, thresholds: Sequence[float] | Float, exclusive: Sequen
     A label that stands alone (`not_sanctions`) is returned only when it is over its
     threshold and beats every other label; then nothing else is.
     """
-    held = [i for i in range(len(scores)) if scores[i] >= thresholds[i]]
-    held.sort(key=lambda i: (-scores[i], i))
-    if held and held[0] in exclusive:
-        return held[:1]
-    return [i for i in held if i not in exclusive]
+    for alone in exclusive:
+        others = np.delete(scores, alone)
+        if scores[alone] >= thresholds[alone] and (others < scores[alone]).all():
+            return [alone]
+    held = [i for i in range(len(scores)) if scores[i] >= thresholds[i] and i not in exclusive]
+    return sorted(held, key=lambda i: (-scores[i], i))
 
 
 def sentence_shares(weights: Float, values: Float, sentence_of: npt.NDArray[np.int64]) -> Float:

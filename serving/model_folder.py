@@ -23,6 +23,7 @@ class FileNames:
     manifest: str = "manifest.json"
     metrics: str = "metrics.json"
     card: str = "README.md"
+    tokenizer_settings: str = "tokenizer_config.json"
     weights: str = "model.safetensors"
 
     def needed(self) -> tuple[str, ...]:
@@ -137,7 +138,7 @@ class ModelFolder:
             if not (folder / name).is_file():
                 raise ModelFolderError(
                     f"{folder / name} is missing; a model folder holds {', '.join(FILES.needed())}. "
-                    "Copy the whole folder, or export it again with `embargo export`."
+                    "Copy the whole folder again, or train the model again."
                 )
         manifest_bytes = (folder / FILES.manifest).read_bytes()
         if verify:
@@ -157,20 +158,20 @@ def _verify(folder: Path, manifest_bytes: bytes) -> None:
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise ModelFolderError(
             f'{folder / FILES.manifest} has no table "files" of SHA-256 hashes ({error!r}); '
-            "export the model again with `embargo export`."
+            "copy the whole folder again, or train the model again."
         ) from error
     for name, sha256 in expected.items():
         path = folder / name
+        if name == FILES.weights:
+            continue  # only retraining needs them; a release may leave them out
         if not path.is_file():
-            if name == FILES.weights:
-                continue  # a release may leave out what only retraining needs
             raise ModelFolderError(
                 f"{path} is missing, though the manifest lists it. Copy the whole folder again."
             )
         if (got := file_sha256(path)) != sha256:
             raise ModelFolderError(
                 f"{path} has SHA-256 {got[:12]}…, the manifest says {sha256[:12]}…; "
-                "the file was altered or cut. Copy the folder again, or export the model again."
+                "the file was altered or cut. Copy the whole folder again, or train the model again."
             )
 
 
@@ -182,11 +183,11 @@ def _read_config(folder: Path) -> EmbargoConfig:
         tags = [raw["id2label"][str(i)] for i in range(len(raw["id2label"]))]
     except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
         raise ModelFolderError(
-            f"{path} cannot be used: {error}. Export the model again with `embargo export`."
+            f"{path} cannot be used: {error}. Copy the whole folder again, or train the model again."
         ) from error
     if tags != tag_names(config.type_names()):
         raise ModelFolderError(
             f"{path}: id2label lists {tags[:3]}…, expected O, then B-, then I- of the types in "
-            "order. Export the model again with `embargo export`."
+            "order. Copy the whole folder again, or train the model again."
         )
     return config

@@ -1,4 +1,4 @@
-"""The last stage: token spans and contributions become results in the caller's unit."""
+"""The last stage: token spans and label logits become results in the caller's unit."""
 
 from collections.abc import Sequence
 

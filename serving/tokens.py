@@ -20,6 +20,7 @@ FIELDS: tuple[Field, Field] = ("title", "text")
 # The case of the word a token belongs to, times what stands before the token, is fed
 # to the encoder as `token_type_ids`: an encoder with a larger `type_vocab_size` stays
 # a plain BERT for every tool that loads it.
+# "none" is for the tokens that frame and fill a window.
 SHAPES = ("none", "lower", "title", "upper", "initial", "mixed", "digits", "caseless", "other")
 GAPS = ("glued", "space", "newline")
 TYPE_VOCABULARY = len(SHAPES) * len(GAPS)

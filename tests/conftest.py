@@ -13,7 +13,7 @@ from serving.model_folder import ModelFolder
 from training.backbone import load_backbone
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument
-from training.folder import EvaluationSet, write_folder
+from training.folder import EvaluationSet, TrainedModel, write_folder
 from training.manifest import Provenance
 from training.markup import parse_markup
 from training.model import JointModel
@@ -119,7 +119,8 @@ def tiny_folder(
     config = draft_config(tiny_config, schema, backbone)
     config = config.model_copy(update={"name": "tiny", "version": "1"})
     sets = [EvaluationSet("dev", corpus, is_dev=True)]
-    write_folder(folder, model, backbone, config, schema, sets, Provenance("test", 0, "tiny", {"dev": []}))
+    provenance = Provenance.now("test", 0, "tiny", {"dev": []})
+    write_folder(folder, TrainedModel(model, backbone, config, schema, provenance), sets)
     return folder
 
 

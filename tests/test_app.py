@@ -56,6 +56,29 @@ def test_a_lone_surrogate_is_the_error_of_its_item(client: TestClient) -> None:
     assert [r["error"] and r["error"]["code"] for r in results] == ["lone_surrogate", None]
 
 
+@pytest.mark.parametrize("id_", [rb'"\ud800"', b"1" + b"0" * 23, b"true", b"1.5"])
+def test_an_id_that_cannot_be_echoed_costs_no_other(client: TestClient, id_: bytes) -> None:
+    body = (
+        b'{"documents": [{"id": '
+        + id_
+        + rb', "text": "oil"}, {"id": "b", "text": "a\ud800"}, {"text": "x"}]}'
+    )
+    results = post(client, body).json()["results"]
+    assert [r["id"] for r in results] == ["0", "b", "2"]
+    assert [r["error"] and r["error"]["code"] for r in results] == [
+        "invalid_document",
+        "lone_surrogate",
+        None,
+    ]
+
+
+def test_the_length_limit_is_a_setting(tiny_folder: Path) -> None:
+    with TestClient(create_app(Settings(model=tiny_folder, max_characters=10))) as short:
+        results = post(short, {"documents": [{"text": "oil"}, {"text": "oil " * 5}]}).json()["results"]
+        assert [r["error"] and r["error"]["code"] for r in results] == [None, "too_long"]
+        assert short.get("/v1/model").json()["limits"]["max_characters"] == 10
+
+
 def test_offsets_are_exact_in_each_unit(client: TestClient) -> None:
     text = "👷 Two workers in Vladivostok 🚢 said é oil"
     for unit, encoding, width in (
@@ -95,6 +118,9 @@ def test_evidence_only_on_request(client: TestClient) -> None:
         ({"documents": [], "options": {"offset_unit": "bytes"}}, 422),
         ({"documents": [], "options": {"min_score": 2}}, 422),
         ({"documents": [], "options": {"unknown": 1}}, 422),
+        ({"documents": [], "options": {"labels": "no"}}, 422),
+        ({"documents": [], "options": {"min_score": "0.5"}}, 422),
+        (b'{"documents": [], "options": {"min_score": NaN}}', 400),
         ({"documents": [{"text": "oil"}] * 51}, 413),
         ({"documents": [{"text": "x" * 1_000_000}]}, 413),
     ],
@@ -138,8 +164,12 @@ def test_docs_need_no_network(client: TestClient) -> None:
             if attribute in line:
                 address = line.split(attribute)[1].split('"')[0]
                 assert client.get(address).status_code == 200, address
-    schemas = client.get("/openapi.json").json()["components"]["schemas"]
-    assert {"AnalyzeRequest", "DocumentIn", "OptionsIn", "AnalyzeResponse"} <= set(schemas)
+    document = client.get("/openapi.json").json()
+    assert {"AnalyzeRequest", "DocumentIn", "OptionsIn", "AnalyzeResponse", "ProblemOut"} <= set(
+        document["components"]["schemas"]
+    )
+    described = document["paths"]["/v1/analyze"]["post"]["responses"]
+    assert {"200", "400", "413", "415", "422"} <= set(described)
 
 
 def test_a_wrong_model_folder_stops_the_start(tmp_path: Path) -> None:

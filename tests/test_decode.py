@@ -76,15 +76,36 @@ def test_best_path_and_span_scores_equal_brute_force(seed: int) -> None:
         assert span.score == pytest.approx(mass / total, abs=1e-6)
 
 
-def test_cutting_the_chain_changes_no_span_and_no_score_that_shows() -> None:
-    random = np.random.default_rng(3)
-    logits = random.normal(0, 3, (400, len(TAGS))).astype(np.float32)
-    logits[random.random(400) < 0.6, 0] += 14  # mostly sure of O, as on real text
-    given = stream([False] * 400)
+@pytest.mark.parametrize("seed", range(5))
+def test_cutting_the_chain_changes_no_span_and_no_score_that_shows(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 3, (600, len(TAGS))).astype(np.float32)
+    logits[random.random(600) < 0.8, 0] += 16  # mostly sure of O, as on real text
+    given = stream([False, *(random.random(599) < 0.2)])
+    cut = decode([logits], [given], 1.0)[0]
+    monkeypatch.setattr("serving.decode._SURE", -1.0)  # no token is sure: one piece
     whole = decode([logits], [given], 1.0)[0]
-    parts = decode([logits] * 2, [given] * 2, 1.0)
-    assert parts[0] == parts[1] == whole
+    assert [(s.first, s.last, s.type) for s in cut] == [(s.first, s.last, s.type) for s in whole]
+    assert [s.score for s in cut] == pytest.approx([s.score for s in whole], abs=1e-4)
     assert len(whole) > 20
+
+
+def test_a_sure_token_does_not_cut_what_its_neighbours_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = np.full((3, len(TAGS)), -20.0, dtype=np.float32)
+    logits[0, TAGS.index("B-A")] = logits[2, TAGS.index("I-A")] = 10.0
+    logits[1, 0], logits[1, TAGS.index("I-A")] = 9.0, -0.5
+    found = decode([logits], [stream([False] * 3)], 1.0)[0]
+    assert [(s.first, s.last) for s in found] == [(0, 2)]
+
+
+def test_documents_do_not_touch_each_other() -> None:
+    random = np.random.default_rng(3)
+    many = [random.normal(0, 3, (n, len(TAGS))).astype(np.float32) for n in (1, 7, 40, 3)]
+    streams = [stream([False] * len(logits)) for logits in many]
+    together = decode(many, streams, 1.0)
+    assert together == [decode([x], [s], 1.0)[0] for x, s in zip(many, streams, strict=True)]
 
 
 def test_temperature_softens_scores_and_keeps_spans() -> None:

@@ -26,10 +26,15 @@ def test_serving_and_training_pool_alike() -> None:
         ([0.6, 0.7, 0.1], [1]),  # it is over its threshold but beaten
         ([0.4, 0.8, 0.6], [1, 2]),
         ([0.4, 0.3, 0.2], []),  # nothing is forced
+        ([0.6, 0.6, 0.1], [1]),  # a tie is not a win
     ],
 )
 def test_not_sanctions_stands_alone_or_not_at_all(scores: list[float], expected: list[int]) -> None:
     assert document_head.choose(np.array(scores), [0.5, 0.5, 0.5], exclusive=[0]) == expected
+
+
+def test_not_sanctions_must_beat_labels_under_their_thresholds_too() -> None:
+    assert document_head.choose(np.array([0.55, 0.6]), [0.5, 0.7], exclusive=[0]) == []
 
 
 def test_evidence_goes_to_the_sentence_that_is_attended_to_and_agrees() -> None:

@@ -60,6 +60,11 @@ def test_types_a_corpus_leaves_out_stay_open(tokenizer: Tokenizer, schema: Schem
     assert batch.labels_known.tolist() == [False]
 
 
+def test_a_type_that_is_not_vouched_for_stays_open(tokenizer: Tokenizer, schema: Schema) -> None:
+    document = AnnotatedDocument("d", "oil", (Span(0, 3, "GOODS"),), None, known_types=frozenset({"ORG"}))
+    assert tagged(tokenizer, schema, document) == (["O"], [])
+
+
 def test_a_batch_holds_every_token_once(tokenizer: Tokenizer, schema: Schema, tiny: Analyzer) -> None:
     documents = [AnnotatedDocument(str(n), "oil and coal " * n, (), ("relief",)) for n in (1, 30, 7)]
     rows, _ = encode(documents, tokenizer, schema)
@@ -85,5 +90,7 @@ def test_one_case_changes_shapes_and_nothing_else(
     example = Example.from_row(rows[0])
     shown = in_one_case(example, "upper")
     assert (shown.stream.ids == example.stream.ids).all()
-    assert set(shown.stream.type_ids % len(SHAPES)) == {SHAPES.index("upper")}
+    at_first = shown.stream.type_ids[0] % len(SHAPES)
+    assert SHAPES[at_first] == "initial"  # the article "a" in capitals
+    assert set(shown.stream.type_ids[1:] % len(SHAPES)) == {SHAPES.index("upper")}
     assert (shown.stream.type_ids // len(SHAPES) == example.stream.type_ids // len(SHAPES)).all()

@@ -1,18 +1,21 @@
 """The exported graph equals torch: the gate that must never be loosened."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from serving.analyzer import Analyzer
 from serving.errors import TrainingError
+from serving.model_folder import ModelFolder
 from serving.run import Batch, onnx_forward
-from tests.conftest import RELEASED
 from training.backbone import load_backbone
+from training.corpus import AnnotatedDocument
 from training.export import export_graph, fused_operators
-from training.job import export_folder
 from training.model import JointModel
+from training.reexport import export_folder
 from training.schema import Schema
 from training.weights import load_heads, round_to_half, torch_forward
 
@@ -55,18 +58,27 @@ def test_weights_are_rounded_once_for_graph_and_safetensors(
 
 
 def test_int8_that_depends_on_its_batch_mates_is_not_kept(
-    tiny_folder: Path, tmp_path: Path, schema: Schema, corpus: list[object]
+    tiny_folder: Path, tmp_path: Path, corpus: list[AnnotatedDocument]
 ) -> None:
-    from training.corpus import AnnotatedDocument, write_corpus
-
-    documents = [d for d in corpus if isinstance(d, AnnotatedDocument)]
-    write_corpus(tmp_path / "dev.jsonl", documents)
-    target = tmp_path / "int8.onnx"
     with pytest.raises(TrainingError, match="gate is not passed"):
-        export_folder(tiny_folder, target, "int8", tmp_path / "dev.jsonl", schema)
-    assert not target.exists()
+        export_folder(tiny_folder, tmp_path / "int8", "int8", corpus)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_without_weights_says_so(tmp_path: Path, schema: Schema) -> None:
+def test_an_exported_folder_is_complete_and_reads_the_same(
+    tiny_folder: Path, tmp_path: Path, corpus: list[AnnotatedDocument]
+) -> None:
+    assert export_folder(tiny_folder, tmp_path / "again", "fp32", []) is None
+    folders = [ModelFolder.open(path) for path in (tiny_folder, tmp_path / "again")]
+    documents = [document.document() for document in corpus]
+    first, second = (Analyzer.load(folder).analyze(documents) for folder in folders)
+    assert first == second
+    with pytest.raises(TrainingError, match="exists already"):
+        export_folder(tiny_folder, tmp_path / "again", "fp32", [])
+
+
+def test_a_folder_without_weights_says_so(tiny_folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+    (copy / "model.safetensors").unlink()
     with pytest.raises(TrainingError, match=r"no model\.safetensors"):
-        export_folder(tmp_path, tmp_path / "x.onnx", "fp32", RELEASED, schema)
+        export_folder(copy, tmp_path / "x", "fp32", [])

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def test_counts_by_hand() -> None:
     assert (scores.micro.tp, scores.micro.fp, scores.micro.fn) == (1, 1, 2)
     assert scores.per_class["A"].f1 == pytest.approx(2 / 3)
     assert scores.per_class["B"].f1 == 0
-    assert scores.macro_f1 == 0  # no class has five gold items
+    assert np.isnan(scores.macro_f1)  # no class has five gold items
 
 
 def test_interval_holds_the_value_and_narrows_with_more_documents() -> None:
@@ -42,7 +43,19 @@ def test_engine_evaluation_agrees_with_nervaluate(
 ) -> None:
     result = evaluate(tiny, read(tiny, corpus, schema), schema, cross_fit=True)
     assert cross_check(result) == pytest.approx(result.spans.micro.f1)
-    assert result.gold_spans == sum(len(d.entities) for d in corpus)
+    assert sum(map(len, result.gold_spans)) == sum(len(d.entities) for d in corpus)
+
+
+def test_documents_without_labels_do_not_count_as_documents_with_none(
+    tiny: Analyzer, corpus: list[AnnotatedDocument], schema: Schema
+) -> None:
+    unlabelled = [replace(d, id=f"u{d.id}", cats=None) for d in corpus]
+    alone = evaluate(tiny, read(tiny, corpus, schema), schema, cross_fit=False)
+    mixed = evaluate(tiny, read(tiny, [*corpus, *unlabelled], schema), schema, cross_fit=False)
+    assert mixed.labels == alone.labels
+    assert mixed.documents == 2 * alone.documents
+    nothing = evaluate(tiny, read(tiny, unlabelled, schema), schema, cross_fit=True)
+    assert nothing.summary()["label_macro_f1"] is None
 
 
 @pytest.mark.skipif(not (SHARED / "real" / "score.py").is_file(), reason="reference data not at hand")

@@ -20,3 +20,10 @@ from serving.sentences import sentences
 )
 def test_cut(text: str, expected: list[str]) -> None:
     assert [text[start:end] for start, end in sentences(text)] == expected
+
+
+@pytest.mark.parametrize("piece", [" ", ".", "A. ", "No. 5 ", "\n", "? ", "a"])
+def test_time_is_linear_in_the_text(piece: str) -> None:
+    # A quadratic pattern would take minutes here.
+    text = "Oil" + piece * (200_000 // len(piece))
+    assert sentences(text)[0][0] == 0

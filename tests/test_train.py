@@ -9,8 +9,9 @@ import torch
 from serving.errors import TrainingError
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument
+from training.data import TrainingData
 from training.schema import Schema
-from training.train import Training, TrainingData
+from training.train import Run, Training
 
 
 class Killed(Exception):
@@ -26,7 +27,7 @@ def training(
 ) -> Training:
     partial = [replace(d, cats=None, known_types=frozenset({"LOCATION"})) for d in corpus[:4]]
     data = TrainingData(train=corpus, dev=corpus[:4], partial=partial)
-    return Training(config, data, schema, str(source), folder, quiet)
+    return Training(Run(config, data, schema, str(source), folder), quiet)
 
 
 def test_a_run_learns_its_corpus_by_heart(
@@ -68,7 +69,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     resumed = training(tmp_path / "broken", config, corpus, schema, backbone_folder)
     state = resumed.run()
 
-    assert state.best_score == undisturbed.best_score
+    assert repr(state) == repr(undisturbed)  # as text, for NaN is not equal to NaN
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
 
@@ -108,3 +109,24 @@ def test_settings_override_defaults(tmp_path: Path) -> None:
     path.write_text("epochs = 3\nencoder_learning_rate = 1e-5\n")
     config = TrainConfig.from_toml(path)
     assert (config.epochs, config.encoder_learning_rate, config.seed) == (3, 1e-5, TrainConfig().seed)
+
+
+def test_what_decides_a_run_is_in_its_id(
+    tmp_path: Path,
+    tiny_config: TrainConfig,
+    corpus: list[AnnotatedDocument],
+    schema: Schema,
+) -> None:
+    data = TrainingData(train=corpus[4:], dev=corpus[:4])
+    run = Run(tiny_config, data, schema, "backbone", tmp_path)
+    partial = replace(corpus[0], known_types=frozenset({"ORG"}))
+    others = [
+        replace(run, source="other"),
+        replace(run, code="x"),
+        replace(run, config=replace(tiny_config, seed=1)),
+        replace(run, schema=replace(schema, labels=dict(reversed(schema.labels.items())))),
+        replace(run, data=TrainingData(train=corpus[3:], dev=corpus[:3])),
+        replace(run, data=replace(data, partial=[partial])),
+        replace(run, data=replace(data, partial=[replace(partial, known_types=frozenset({"VESSEL"}))])),
+    ]
+    assert len({other.run_id() for other in [run, *others]}) == 1 + len(others)

@@ -2,26 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from serving.errors import CorpusError
 from training.corpus import SPLITS, AnnotatedDocument, read_corpus, split_file, write_corpus
 from training.markup import parse_file
 from training.schema import Schema
+from training.statistics import Statistics, statistics
 from training.validate import near_duplicates, problems
 
 _SHOWN = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """Counts of one split."""
-
-    documents: int
-    words: int
-    types: Counter[str]
-    labels: Counter[str]
 
 
 def build(folder: Path, schema: Schema) -> dict[str, Statistics]:
@@ -60,20 +50,9 @@ def find_problems(splits: Iterable[list[AnnotatedDocument]], schema: Schema) -> 
     found = [problem for document in documents for problem in problems(document, schema)]
     repeated = [id_ for id_, n in Counter(d.id for d in documents).items() if n > 1]
     found += [f"{id_}: the id is used more than once" for id_ in repeated]
-    if not repeated:  # the index of near-duplicates wants unique ids
-        found += [f"{a} and {b} are near-duplicates" for a, b in near_duplicates(documents)]
+    pairs = near_duplicates(documents)
+    found += [f"{documents[a].id} and {documents[b].id} are near-duplicates" for a, b in pairs]
     return found
-
-
-def statistics(documents: list[AnnotatedDocument]) -> Statistics:
-    """Counts of spans, labels, words and documents."""
-    spans = [span for d in documents for span in (*d.entities, *d.title_entities)]
-    return Statistics(
-        documents=len(documents),
-        words=sum(len(d.text.split()) for d in documents),
-        types=Counter(span.type for span in spans),
-        labels=Counter(label for d in documents for label in d.cats or ()),
-    )
 
 
 def _refuse(wrong: list[str]) -> None:

@@ -1,6 +1,6 @@
 """Temperatures and thresholds: fitted on dev, cross-fitted wherever a figure is reported."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from serving.analyzer import Reading
 from serving.decode import decode
 from serving.document_head import choose, probabilities
+from serving.shape import SCORE_DECIMALS
 from training.corpus import AnnotatedDocument
 from training.schema import Schema
 
@@ -42,51 +43,69 @@ def fit_labels(logits: Float, gold: Float) -> LabelCalibration:
 
 def label_matrix(documents: Sequence[AnnotatedDocument], schema: Schema) -> Float:
     """Gold labels as 0 and 1. *Shape:* (documents, labels)."""
-    return np.array([[float(name in (d.cats or ())) for name in schema.labels] for d in documents]).reshape(
-        len(documents), len(schema.labels)
-    )
+    rows = [[float(name in (d.cats or ())) for name in schema.labels] for d in documents]
+    return np.array(rows).reshape(len(documents), len(schema.labels))
 
 
-def cross_fitted_labels(
-    logits: Float, gold: Float, exclusive: Sequence[int], folds: int = FOLDS
-) -> list[list[int]]:
-    """Labels of each document, chosen with thresholds fitted on the other folds only."""
-    fold_of = np.random.default_rng(13).permutation(len(logits)) % folds
+@dataclass(frozen=True, slots=True)
+class CrossFittedLabels:
+    """Labels and scores of each document under calibrations that never saw it."""
+
+    chosen: list[list[int]]
+    scores: Float
+    """*Shape:* (documents, labels)."""
+
+
+def cross_fitted_labels(logits: Float, gold: Float, exclusive: Sequence[int]) -> CrossFittedLabels:
+    """Each document judged with temperature and thresholds fitted on the other folds."""
     chosen: list[list[int]] = [[] for _ in logits]
-    for fold in range(folds):
-        rest = fold_of != fold
-        if not rest.any():
-            continue
+    scores = np.zeros_like(logits)
+    for rest, fold in _folds(len(logits)):
         fitted = fit_labels(logits[rest], gold[rest])
-        for at in np.flatnonzero(~rest):
-            scores = probabilities(logits[at], fitted.temperature)
-            chosen[at] = choose(scores, fitted.thresholds, exclusive)
-    return chosen
+        scores[fold] = probabilities(logits[fold], fitted.temperature).round(SCORE_DECIMALS)
+        for at in fold:
+            chosen[at] = choose(scores[at], fitted.thresholds, exclusive)
+    return CrossFittedLabels(chosen, scores)
 
 
 def fit_span_temperature(
     readings: Sequence[Reading], documents: Sequence[AnnotatedDocument], schema: Schema
 ) -> float:
     """The temperature at which span scores tell best which spans are right (log loss)."""
-    names = list(schema.types)
-    gold = [_gold_keys(document) for document in documents]
-    losses = []
-    for temperature in _TEMPERATURES:
-        spans = decode([r.tag_logits for r in readings], [r.stream for r in readings], temperature)
-        scores, right = [], []
-        for reading, found, wanted in zip(readings, spans, gold, strict=True):
-            stream = reading.stream
-            for span in found:
-                key = (
-                    int(stream.fields[span.first]),
-                    int(stream.starts[span.first]),
-                    int(stream.ends[span.last]),
-                    names[span.type],
-                )
-                scores.append(span.score)
-                right.append(float(key in wanted))
-        losses.append(_log_loss(np.array(scores), np.array(right)) if scores else 0.0)
+    losses = [_log_loss(*span_scores(readings, documents, schema, t)) for t in _TEMPERATURES]
     return float(_TEMPERATURES[int(np.argmin(losses))])
+
+
+def cross_fitted_span_scores(
+    readings: Sequence[Reading], documents: Sequence[AnnotatedDocument], schema: Schema
+) -> tuple[Float, Float]:
+    """Scores of predicted spans and whether they are right, each under a temperature of other folds."""
+    parts = []
+    for rest, fold in _folds(len(readings)):
+        temperature = fit_span_temperature(*_pick(readings, documents, rest), schema)
+        parts.append(span_scores(*_pick(readings, documents, fold), schema, temperature))
+    scores, right = zip(*parts, strict=True) if parts else ([np.zeros(0)], [np.zeros(0)])
+    return np.concatenate(scores), np.concatenate(right)
+
+
+def span_scores(
+    readings: Sequence[Reading],
+    documents: Sequence[AnnotatedDocument],
+    schema: Schema,
+    temperature: float,
+) -> tuple[Float, Float]:
+    """The score of each predicted span, and 1 where it is right. *Shape:* (spans,) both."""
+    names = list(schema.types)
+    found = decode([r.tag_logits for r in readings], [r.stream for r in readings], temperature)
+    scores, right = [], []
+    for reading, spans, document in zip(readings, found, documents, strict=True):
+        gold, stream = _gold_keys(document), reading.stream
+        for span in spans:
+            start, end = int(stream.starts[span.first]), int(stream.ends[span.last])
+            key = int(stream.fields[span.first]), start, end, names[span.type]
+            scores.append(span.score)
+            right.append(float(key in gold))
+    return np.array(scores), np.array(right)
 
 
 def expected_calibration_error(scores: Float, right: Float, bins: int = 10) -> float:
@@ -94,12 +113,26 @@ def expected_calibration_error(scores: Float, right: Float, bins: int = 10) -> f
     if not len(scores):
         return float("nan")
     bin_of = np.minimum((scores * bins).astype(int), bins - 1)
-    return float(
-        sum(
-            abs(scores[bin_of == b].mean() - right[bin_of == b].mean()) * (bin_of == b).mean()
-            for b in np.unique(bin_of)
-        )
-    )
+    gaps = [
+        abs(scores[bin_of == b].mean() - right[bin_of == b].mean()) * (bin_of == b).mean()
+        for b in np.unique(bin_of)
+    ]
+    return float(sum(gaps))
+
+
+def _folds(size: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Rows to fit on and rows to judge; every row is judged once."""
+    fold_of = np.random.default_rng(13).permutation(size) % FOLDS
+    for fold in range(FOLDS):
+        rest, judged = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+        if len(rest) and len(judged):
+            yield rest, judged
+
+
+def _pick(
+    readings: Sequence[Reading], documents: Sequence[AnnotatedDocument], rows: npt.NDArray[np.int64]
+) -> tuple[list[Reading], list[AnnotatedDocument]]:
+    return [readings[i] for i in rows], [documents[i] for i in rows]
 
 
 def _gold_keys(document: AnnotatedDocument) -> set[tuple[int, int, int, str]]:
@@ -111,6 +144,8 @@ def _gold_keys(document: AnnotatedDocument) -> set[tuple[int, int, int, str]]:
 
 
 def _log_loss(scores: Float, right: Float) -> float:
+    if not len(scores):
+        return 0.0
     clipped = np.clip(scores, 1e-6, 1 - 1e-6)
     return float(-(right * np.log(clipped) + (1 - right) * np.log(1 - clipped)).mean())
 

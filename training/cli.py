@@ -1,33 +1,33 @@
-"""The `embargo` command. Imports torch only in the commands that train or export."""
+"""The `embargo` command. Imports torch only in the commands that train, measure or export."""
 
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from serving import cli as serving_cli
 from serving.errors import CorpusError, EmbargoError
-from serving.settings import RELEASED_MODEL
-from training.schema import DEFAULT_SCHEMA, load_schema
+from serving.settings import RELEASED_MODEL, find_model
+from training import data_cli
+from training.data_cli import OWN_CORPUS, SchemaOption
+from training.progress import ProgressView, progress_bar
+from training.requirements import needs_training_extra
+from training.schema import Schema, load_schema, schema_of, schema_of_model
 
 if TYPE_CHECKING:
-    from training.build import Statistics
+    from training.corpus import AnnotatedDocument
 
 app = typer.Typer(help="Embargo reads sanctions news.", no_args_is_help=True, pretty_exceptions_enable=False)
-data_app = typer.Typer(help="Labelled corpora: compile and check.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
+app.add_typer(data_cli.app, name="data")
 app.command()(serving_cli.serve)
 app.command()(serving_cli.analyze)
 
-OWN_CORPUS = Path("datasets/sanctions-news")
 BUILD = Path("build")
-
-SchemaOption = Annotated[Path, typer.Option("--schema", help="Names of types and labels.")]
 
 
 @app.command()
@@ -43,49 +43,30 @@ def train(
     name: Annotated[str, typer.Option(help="Name and version of the new model.")] = "custom-v1",
     config: Annotated[Path | None, typer.Option(help="TOML file with settings of TrainConfig.")] = None,
     restart: Annotated[bool, typer.Option(help="Throw away the checkpoint of an earlier run.")] = False,
-    schema_file: SchemaOption = DEFAULT_SCHEMA,
+    schema_file: SchemaOption = None,
 ) -> None:
     """Train a model on labelled documents and write a complete model folder."""
-    _needs_training_extra()
+    needs_training_extra()
     from training.config import TrainConfig
-    from training.job import TrainingJob, run_job
+    from training.job import TrainingJob, run_job, split_name
 
+    split_name(name)  # before anything of that name is thrown away
     job = TrainingJob(
         data=data,
         extra=[word for given in extra or [] for word in given.split()],
         start=start or _default_start(),
         name=name,
         config=TrainConfig.from_toml(config) if config else TrainConfig(),
-        schema=load_schema(schema_file),
+        schema=load_schema(schema_file or schema_of(data)),
         run_folder=BUILD / "runs" / name,
         model_folder=BUILD / "models" / name,
-        command=shlex.join(["embargo", *sys.argv[1:]]),
+        command=_command(),
     )
     if restart:
         shutil.rmtree(job.run_folder, ignore_errors=True)
-    bar = Progress(
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-        console=Console(stderr=True),
-    )
-    with bar:
-        task = bar.add_task("")
-
-        def progress(done: int, total: int, line: str) -> None:
-            if line.endswith("\n"):
-                bar.console.print(line.strip())
-            else:
-                bar.update(task, completed=done, total=total, description=line)
-
+    with ProgressView() as progress:
         metrics = run_job(job, progress)
-    for data_set, summary in metrics.items():
-        typer.echo(
-            f"{data_set}: span micro-F1 {summary['span_micro_f1']:.4f}, "
-            f"label macro-F1 {summary['label_macro_f1']:.4f}"
-        )
+    _echo_metrics(metrics)
     typer.echo(f"Wrote {job.model_folder}. Serve it with: make serve MODEL={job.model_folder}")
 
 
@@ -96,32 +77,28 @@ def evaluate(
         list[str] | None, typer.Option(help="Corpus folder (its dev and test) or a file of documents.")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", help="Folder of the report.")] = None,
-    schema_file: SchemaOption = DEFAULT_SCHEMA,
 ) -> None:
     """Measure a model through the serving engine: table, JSON report, plots."""
-    _needs_training_extra()
+    needs_training_extra()
     from serving.analyzer import Analyzer
     from serving.api import model_identity
     from serving.model_folder import ModelFolder
     from training import report
-    from training.corpus import read_corpus
     from training.evaluate import evaluate as measure
     from training.evaluate import read
     from training.manifest import was_dev_data
 
-    folder = ModelFolder.open(serving_cli.find_model(model))
+    folder = ModelFolder.open(find_model(model))
     analyzer = Analyzer.load(folder)
-    schema = load_schema(schema_file)
+    schema = schema_of_model(folder.config)
     paths = [Path(word) for given in data or [str(OWN_CORPUS)] for word in given.split()]
     results = {}
     for file in _evaluation_files(paths):
-        documents = list(read_corpus(file))
-        results[str(file)] = measure(
-            analyzer,
-            read(analyzer, documents, schema),
-            schema,
-            cross_fit=was_dev_data(folder.path, file),
-        )
+        documents = _sound_documents(file, schema)
+        with progress_bar(f"reading {file.name}", len(documents)) as progress:
+            readings = read(analyzer, documents, schema, progress)
+        cross_fit = was_dev_data(folder.path, file)
+        results[str(file)] = measure(analyzer, readings, schema, cross_fit=cross_fit)
     target = output or BUILD / "reports" / folder.path.name
     target.mkdir(parents=True, exist_ok=True)
     report.write_json(results, model_identity(folder), target / "report.json")
@@ -129,8 +106,8 @@ def evaluate(
     console = Console()
     for name, result in results.items():
         console.print(
-            f"\n[bold]{name}[/] (label thresholds: {result.thresholds}; "
-            f"{result.unreachable_spans} of {result.gold_spans} gold spans unreachable)"
+            f"\n[bold]{name}[/] (label thresholds: {result.thresholds}; {result.unreachable_spans} of "
+            f"{result.spans.micro.gold} gold spans unreachable)"
         )
         console.print(report.class_table(result))
     console.print(report.table(results))
@@ -138,48 +115,54 @@ def evaluate(
 
 
 @app.command()
+def calibrate(
+    model: Annotated[Path, typer.Option("--model", help="Model folder with model.safetensors.")],
+    data: Annotated[list[str], typer.Option(help="Corpus folders: dev to fit on, test to measure on.")],
+    output: Annotated[Path, typer.Option("-o", help="New model folder; may be the same.")],
+) -> None:
+    """Fit a model's temperatures and thresholds again, on other dev documents, and measure it."""
+    needs_training_extra()
+    from serving.model_folder import ModelFolder
+    from training.corpus import split_file
+    from training.folder import EvaluationSet
+    from training.recalibrate import recalibrate
+
+    folder = find_model(model)
+    schema = schema_of_model(ModelFolder.open(folder, verify=False).config)
+    corpora = [Path(word) for given in data for word in given.split()]
+    dev = [file for corpus in corpora if (file := split_file(corpus, "dev"))]
+    test = [file for corpus in corpora if (file := split_file(corpus, "test"))]
+    sets = [EvaluationSet(str(file), _sound_documents(file, schema), file in dev) for file in dev + test]
+    with progress_bar("calibrating and measuring", None):
+        metrics = recalibrate(folder, output, sets, dev, _command())
+    _echo_metrics(metrics)
+    typer.echo(f"Wrote {output}.")
+
+
+@app.command()
 def export(
     model: serving_cli.ModelOption = RELEASED_MODEL,
-    output: Annotated[Path | None, typer.Option("-o", help="Where the graph goes.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", help="New model folder.")] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise; kept only if the gate passes.")] = False,
     gate_data: Annotated[Path, typer.Option(help="Documents that the int8 gate reads.")] = OWN_CORPUS
     / "dev.jsonl",
-    schema_file: SchemaOption = DEFAULT_SCHEMA,
 ) -> None:
-    """Export the weights of a model folder to ONNX; int8 only through the accuracy gate."""
-    _needs_training_extra()
+    """Make a model folder again from its weights; int8 only through the accuracy gate."""
+    needs_training_extra()
+    from serving.model_folder import ModelFolder
     from training.export import Variant
-    from training.job import export_folder
+    from training.reexport import export_folder
 
     variant: Variant = "int8" if int8 else "fp32"
-    folder = serving_cli.find_model(model)
-    target = output or BUILD / "export" / f"{folder.name}-{variant}.onnx"
-    line = export_folder(folder, target, variant, gate_data, load_schema(schema_file))
-    typer.echo(line)
-
-
-@data_app.command("build")
-def data_build(
-    folder: Annotated[Path, typer.Argument(help="Corpus folder with documents/<split>/*.txt.")] = OWN_CORPUS,
-    schema_file: SchemaOption = DEFAULT_SCHEMA,
-) -> None:
-    """Compile authored documents (inline markup) to train.jsonl, dev.jsonl and test.jsonl."""
-    _needs_training_extra()
-    from training.build import build
-
-    _print_statistics(build(folder, load_schema(schema_file)))
-
-
-@data_app.command("check")
-def data_check(
-    folder: Annotated[Path, typer.Argument(help="Corpus folder with <split>.jsonl.")] = OWN_CORPUS,
-    schema_file: SchemaOption = DEFAULT_SCHEMA,
-) -> None:
-    """Check a compiled corpus: offsets, names, label rules, near-duplicates."""
-    _needs_training_extra()
-    from training.build import check
-
-    _print_statistics(check(folder, load_schema(schema_file)))
+    folder = find_model(model)
+    target = output or BUILD / "models" / f"{folder.name}-{variant}"
+    schema = schema_of_model(ModelFolder.open(folder, verify=False).config)
+    documents = _sound_documents(gate_data, schema) if int8 else []
+    with progress_bar(f"exporting {variant}", None):
+        report = export_folder(folder, target, variant, documents)
+    if report:
+        typer.echo(report.line())
+    typer.echo(f"Wrote {target}.")
 
 
 def main() -> None:
@@ -191,20 +174,25 @@ def main() -> None:
         raise SystemExit(1) from error
 
 
-def _print_statistics(splits: "dict[str, Statistics]") -> None:
-    from rich.table import Table
+def _command() -> str:
+    return shlex.join(["embargo", *sys.argv[1:]])
 
-    table = Table("", *splits, box=None)
-    columns = list(splits.values())
-    table.add_row("documents", *(str(s.documents) for s in columns))
-    table.add_row("words", *(str(s.words) for s in columns))
-    table.add_section()
-    for counts in ("types", "labels"):
-        names = sorted({name for s in columns for name in getattr(s, counts)})
-        for name in names:
-            table.add_row(name, *(str(getattr(s, counts)[name]) for s in columns))
-        table.add_section()
-    Console().print(table)
+
+def _echo_metrics(metrics: "Mapping[str, Mapping[str, Any]]") -> None:
+    for data, summary in metrics.items():
+        spans, labels = summary["span_micro_f1"], summary["label_macro_f1"]
+        typer.echo(f"{data}: strict span micro-F1 {spans}, label macro-F1 {labels}")
+
+
+def _sound_documents(file: Path, schema: Schema) -> "list[AnnotatedDocument]":
+    """The documents of a file, all with types and labels that the model knows."""
+    from training.corpus import read_corpus
+    from training.validate import problems
+
+    documents = list(read_corpus(file))
+    if wrong := [problem for document in documents for problem in problems(document, schema)]:
+        raise CorpusError(f"{file}: {len(wrong)} problems, the first: {wrong[0]}")
+    return documents
 
 
 def _evaluation_files(paths: list[Path]) -> list[Path]:
@@ -224,14 +212,3 @@ def _evaluation_files(paths: list[Path]) -> list[Path]:
 def _default_start() -> str:
     has_weights = (RELEASED_MODEL / "model.safetensors").is_file()
     return str(RELEASED_MODEL) if has_weights else "backbone"
-
-
-def _needs_training_extra() -> None:
-    try:
-        import datasketch  # noqa: F401
-        import torch  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise EmbargoError(
-            f"this command needs the training extra ({error.name} is missing); run it through make "
-            "(`make train`), or install with: pip install -c constraints.txt -e '.[train]'"
-        ) from error

@@ -21,8 +21,9 @@ class TrainConfig:
     """Epochs without a better dev score before the run stops."""
 
     tokens_per_step: int = 2048
-    """Padded tokens. Small steps: a few hundred documents give few steps an epoch, and on a
-    CPU a step of 2,048 tokens is already as fast per token as a larger one."""
+    """Tokens of whole documents, before overlap and padding; a longer document is a step of its
+    own. Small steps: a few hundred documents give few steps an epoch, and on a CPU a step of
+    2,048 tokens is already as fast per token as a larger one."""
     window_size: int = 256
     """The backbone was last trained at 256; attention over 512 costs a tenth more a token."""
     window_stride: int = 190

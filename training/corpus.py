@@ -71,7 +71,7 @@ def read_corpus(path: Path, known_types: frozenset[str] | None = None) -> Iterat
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield _parse(line, f"{path}:{number}", known_types)
-    except OSError as error:
+    except (OSError, EOFError) as error:
         raise CorpusError(
             f"{path} cannot be read ({error}); expected a corpus file in JSON Lines, one document "
             "a line, as datasets/README.md describes."

@@ -1,7 +1,7 @@
 """How well a model reads annotated documents, measured through the serving engine."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,19 +9,17 @@ import numpy.typing as npt
 
 from serving import shape
 from serving.analyzer import Analyzer, Reading
-from serving.document_head import LabelSet, choose, probabilities
+from serving.document_head import choose, probabilities
 from serving.errors import DocumentError, TrainingError
 from serving.results import Options
 from training import calibrate
 from training.corpus import AnnotatedDocument
 from training.examples import gold_tags
-from training.metrics import Scores, bootstrap_interval, score
+from training.metrics import Keys, Scores, bootstrap_interval, score
 from training.schema import Schema
 
-_DOCUMENTS_AT_ONCE = 128
+_DOCUMENTS_AT_ONCE = 64
 _SOURCE_DOCUMENTS = 10
-
-Keys = list[set[tuple[object, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,36 +27,52 @@ class Evaluation:
     """Scores of one model on one set of documents."""
 
     documents: int
-    spans: Scores
-    span_interval: tuple[float, float]
-    labels: Scores
-    label_interval: tuple[float, float]
     thresholds: str
     """How label thresholds were had: "cross-fitted" on these documents, or the "model"'s own."""
+    gold_spans: Keys
+    predicted_spans: Keys
+    gold_labels: Keys
+    """Of the documents whose labels are known."""
+    predicted_labels: Keys
     span_calibration_error: float
     label_calibration_error: float
-    gold_spans: int
     unreachable_spans: int
     """Gold spans whose borders fall inside a word of the tokenizer: no tag can reach them."""
     span_f1_by_source: dict[str, tuple[int, float]]
     """Documents and span micro-F1 of each source with enough documents to say something."""
-    gold_keys: Keys
-    predicted_keys: Keys
+
+    @property
+    def spans(self) -> Scores:
+        """Strict span scores."""
+        return score(self.gold_spans, self.predicted_spans)
+
+    @property
+    def labels(self) -> Scores:
+        """Document label scores."""
+        return score(self.gold_labels, self.predicted_labels)
+
+    def span_interval(self) -> tuple[float, float]:
+        """95% bootstrap interval of span micro-F1."""
+        return bootstrap_interval(self.gold_spans, self.predicted_spans, macro=False)
+
+    def label_interval(self) -> tuple[float, float]:
+        """95% bootstrap interval of label macro-F1."""
+        return bootstrap_interval(self.gold_labels, self.predicted_labels, macro=True)
 
     def summary(self) -> dict[str, object]:
         """What goes into reports, as plain JSON values."""
         return {
             "documents": self.documents,
             "span_micro_f1": _rounded(self.spans.micro.f1),
-            "span_micro_f1_interval": [_rounded(x) for x in self.span_interval],
+            "span_micro_f1_interval": [_rounded(x) for x in self.span_interval()],
             "span_precision": _rounded(self.spans.micro.precision),
             "span_recall": _rounded(self.spans.micro.recall),
             "label_macro_f1": _rounded(self.labels.macro_f1),
-            "label_macro_f1_interval": [_rounded(x) for x in self.label_interval],
+            "label_macro_f1_interval": [_rounded(x) for x in self.label_interval()],
             "label_thresholds": self.thresholds,
             "span_calibration_error": _rounded(self.span_calibration_error),
             "label_calibration_error": _rounded(self.label_calibration_error),
-            "gold_spans": self.gold_spans,
+            "gold_spans": sum(map(len, self.gold_spans)),
             "unreachable_spans": self.unreachable_spans,
             "sources": {
                 source: {"documents": documents, "span_micro_f1": _rounded(f1)}
@@ -71,85 +85,94 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class LabelledReadings:
-    """Documents with labels, what the model read in them, and the gold as a matrix."""
+    """Documents, what the model read in them, and what their annotation says of labels."""
 
     documents: list[AnnotatedDocument]
     readings: list[Reading]
-    label_logits: npt.NDArray[np.float64]
-    gold_labels: npt.NDArray[np.float64]
+
+    def label_logits(self) -> npt.NDArray[np.float64]:
+        """*Shape:* (documents, labels)."""
+        return np.array([reading.label_logits() for reading in self.readings])
+
+    def labelled(self) -> "LabelledReadings":
+        """The documents whose labels are known."""
+        rows = [i for i, document in enumerate(self.documents) if document.cats is not None]
+        return LabelledReadings([self.documents[i] for i in rows], [self.readings[i] for i in rows])
 
 
-def read(analyzer: Analyzer, documents: Sequence[AnnotatedDocument], schema: Schema) -> LabelledReadings:
+def read(
+    analyzer: Analyzer,
+    documents: Sequence[AnnotatedDocument],
+    schema: Schema,
+    progress: Callable[[int], None] = lambda done: None,
+) -> LabelledReadings:
     """Run the engine over documents. Raises TrainingError at one that it cannot read."""
     readings: list[Reading] = []
     for at in range(0, len(documents), _DOCUMENTS_AT_ONCE):
         chunk = documents[at : at + _DOCUMENTS_AT_ONCE]
-        for document, reading in zip(chunk, analyzer.read([d.document() for d in chunk]), strict=True):
+        read_chunk = analyzer.read([document.document() for document in chunk])
+        for document, reading in zip(chunk, read_chunk, strict=True):
             if isinstance(reading, DocumentError):
                 raise TrainingError(f"document {document.id} cannot be read: {reading.message}")
             readings.append(reading)
-    logits = np.array([reading.label_logits() for reading in readings])
-    return LabelledReadings(
-        list(documents),
-        readings,
-        logits.reshape(len(readings), len(schema.labels)),
-        calibrate.label_matrix(documents, schema),
-    )
+        progress(len(readings))
+    return LabelledReadings(list(documents), readings)
 
 
 def evaluate(analyzer: Analyzer, data: LabelledReadings, schema: Schema, *, cross_fit: bool) -> Evaluation:
     """Score spans and labels.
 
-    `cross_fit` chooses labels with thresholds fitted on the other documents of the same set:
-    for dev sets, which the model's own thresholds were fitted on.
+    `cross_fit` judges each document under temperatures and thresholds fitted on other documents
+    of the same set: for dev sets, which the model's own were fitted on.
     """
-    spans = analyzer.spans(data.readings)
     entities = [
         shape.entities(d.document(), r.stream, found, analyzer.config.type_names(), Options())
-        for d, r, found in zip(data.documents, data.readings, spans, strict=True)
+        for d, r, found in zip(data.documents, data.readings, analyzer.spans(data.readings), strict=True)
     ]
     got: Keys = [{(e.field, e.start, e.end, e.type) for e in found} for found in entities]
     gold: Keys = [set(_span_keys(document)) for document in data.documents]
-    label_set = analyzer.config.label_set()
-    chosen = _labels(data, label_set, cross_fit=cross_fit)
-    names = label_set.names
-    got_labels: Keys = [{(names[i],) for i in held} for held in chosen]
-    gold_labels: Keys = [{(name,) for name in d.cats or ()} for d in data.documents]
-    unreachable = sum(
-        len(gold_tags(d, r.stream, schema).unreachable)
-        for d, r in zip(data.documents, data.readings, strict=True)
-    )
-    span_scores = np.array([e.score for found in entities for e in found])
-    right = [
-        float((e.field, e.start, e.end, e.type) in wanted)
-        for found, wanted in zip(entities, gold, strict=True)
-        for e in found
-    ]
-    label_scores = probabilities(data.label_logits, label_set.temperature)
+    labelled = data.labelled()
+    chosen, label_scores = _labels(analyzer, labelled, schema, cross_fit=cross_fit)
+    if cross_fit:
+        span_scores = calibrate.cross_fitted_span_scores(data.readings, data.documents, schema)
+    else:
+        temperature = analyzer.config.temperatures.spans
+        span_scores = calibrate.span_scores(data.readings, data.documents, schema, temperature)
+    names = analyzer.config.label_set().names
+    gold_matrix = calibrate.label_matrix(labelled.documents, schema)
     return Evaluation(
         documents=len(data.documents),
-        spans=score(gold, got),
-        span_interval=bootstrap_interval(gold, got, macro=False),
-        labels=score(gold_labels, got_labels),
-        label_interval=bootstrap_interval(gold_labels, got_labels, macro=True),
         thresholds="cross-fitted" if cross_fit else "model",
-        span_calibration_error=calibrate.expected_calibration_error(span_scores, np.array(right)),
+        gold_spans=gold,
+        predicted_spans=got,
+        gold_labels=[{(name,) for name in d.cats or ()} for d in labelled.documents],
+        predicted_labels=[{(names[i],) for i in held} for held in chosen],
+        span_calibration_error=calibrate.expected_calibration_error(*span_scores),
         label_calibration_error=calibrate.expected_calibration_error(
-            label_scores.ravel(), data.gold_labels.ravel()
+            label_scores.ravel(), gold_matrix.ravel()
         ),
-        gold_spans=sum(map(len, gold)),
-        unreachable_spans=unreachable,
+        unreachable_spans=sum(
+            len(gold_tags(d, r.stream, schema).unreachable)
+            for d, r in zip(data.documents, data.readings, strict=True)
+        ),
         span_f1_by_source=_by_source(data.documents, gold, got),
-        gold_keys=gold,
-        predicted_keys=got,
     )
 
 
-def _labels(data: LabelledReadings, labels: LabelSet, *, cross_fit: bool) -> list[list[int]]:
+def _labels(
+    analyzer: Analyzer, data: LabelledReadings, schema: Schema, *, cross_fit: bool
+) -> tuple[list[list[int]], npt.NDArray[np.float64]]:
+    """Labels that hold, and all scores, of the documents whose labels are known."""
+    labels = analyzer.config.label_set()
+    if not data.documents:
+        return [], np.zeros((0, len(labels.names)))
+    logits = data.label_logits()
     if cross_fit:
-        return calibrate.cross_fitted_labels(data.label_logits, data.gold_labels, labels.exclusive())
-    scores = probabilities(data.label_logits, labels.temperature).round(shape.SCORE_DECIMALS)
-    return [choose(row, labels.thresholds, labels.exclusive()) for row in scores]
+        gold = calibrate.label_matrix(data.documents, schema)
+        fitted = calibrate.cross_fitted_labels(logits, gold, labels.exclusive())
+        return fitted.chosen, fitted.scores
+    scores = probabilities(logits, labels.temperature).round(shape.SCORE_DECIMALS)
+    return [choose(row, labels.thresholds, labels.exclusive()) for row in scores], scores
 
 
 def _by_source(documents: Sequence[AnnotatedDocument], gold: Keys, got: Keys) -> dict[str, tuple[int, float]]:
@@ -169,7 +192,7 @@ def _span_keys(document: AnnotatedDocument) -> Iterator[tuple[object, ...]]:
             yield field, span.start, span.end, span.type
 
 
-def _table(scores: Scores) -> dict[str, dict[str, float | int]]:
+def _table(scores: Scores) -> dict[str, dict[str, float | int | None]]:
     return {
         name: {
             "precision": _rounded(counts.precision),
@@ -181,5 +204,6 @@ def _table(scores: Scores) -> dict[str, dict[str, float | int]]:
     }
 
 
-def _rounded(value: float) -> float:
-    return round(value, 4)
+def _rounded(value: float) -> float | None:
+    """Four decimals; None where there is nothing to measure, for JSON knows no NaN."""
+    return None if value != value else round(value, 4)

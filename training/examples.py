@@ -76,6 +76,8 @@ def gold_tags(document: AnnotatedDocument, stream: TokenStream, schema: Schema) 
         at = np.flatnonzero(stream.fields == field)
         starts, ends = stream.starts[at], stream.ends[at]
         for span in spans:
+            if document.known_types is not None and span.type not in document.known_types:
+                continue  # what a corpus does not vouch for stays open
             touched = at[(starts < span.end) & (ends > span.start)]
             if len(touched) == 0:
                 unreachable.append(span)
@@ -109,7 +111,9 @@ def encode(
         if document.cats is not None:
             labels = np.array([name in document.cats for name in schema.labels], dtype=np.float32)
         rows.append(Example(stream, tagging.tags, known_tags, labels).to_row())
-    return datasets.Dataset.from_list(rows, features=_FEATURES), unreachable
+    # By column: from_list cannot make a table of no rows.
+    columns = {name: [row[name] for row in rows] for name in _FEATURES}
+    return datasets.Dataset.from_dict(columns, features=_FEATURES), unreachable
 
 
 # Rows of Arrow and not Python objects: a large corpus stays compact.
@@ -210,9 +214,13 @@ def in_one_case(example: Example, shape: str) -> Example:
     types = example.stream.type_ids
     gaps, shapes = np.divmod(types, len(SHAPES))
     cased = np.isin(shapes, [SHAPES.index(s) for s in ("lower", "title", "upper", "initial", "mixed")])
+    # One capital letter is an initial in any text: "U.S." looks the same in capitals.
+    last_of_word = ~np.append(example.stream.continues[1:], False)
+    letter = (example.stream.ends - example.stream.starts == 1) & ~example.stream.continues & last_of_word
+    shown = np.where(letter & (shape == "upper"), SHAPES.index("initial"), SHAPES.index(shape))
     stream = TokenStream(
         ids=example.stream.ids,
-        type_ids=np.where(cased, gaps * len(SHAPES) + SHAPES.index(shape), types),
+        type_ids=np.where(cased, gaps * len(SHAPES) + shown, types),
         starts=example.stream.starts,
         ends=example.stream.ends,
         fields=example.stream.fields,

@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -125,8 +124,3 @@ def fused_operators(path: Path) -> dict[str, int]:
     for node in onnx.load(path).graph.node:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1
     return counts
-
-
-def versions() -> dict[str, str]:
-    """Versions of what made a graph, for the manifest."""
-    return {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}

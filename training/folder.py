@@ -1,11 +1,14 @@
 """From trained weights to a complete model folder: export, calibrate, measure, describe."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import torch
 
@@ -23,6 +26,8 @@ from training.model import JointModel
 from training.schema import Schema
 from training.weights import round_to_half, save_weights
 
+Write = Callable[[Path], object]
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSet:
@@ -33,88 +38,122 @@ class EvaluationSet:
     is_dev: bool
 
 
-def write_folder(
-    folder: Path,
-    model: JointModel,
-    backbone: Backbone,
-    config: EmbargoConfig,
-    schema: Schema,
-    sets: Sequence[EvaluationSet],
-    provenance: Provenance,
-) -> dict[str, dict[str, Any]]:
-    """Write everything that CONTRACT calls a model folder; return the metrics by data set."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with torch.no_grad():
-        for tensor in model.state_dict().values():
-            if tensor.is_floating_point():
-                tensor.copy_(round_to_half(tensor))
-    save_weights(model, folder / FILES.weights)
-    export_graph(model, folder / FILES.graph)
-    backbone.tokenizer.save(str(folder / FILES.tokenizer))
-    (folder / "tokenizer_config.json").write_bytes(orjson.dumps(backbone.tokenizer_settings) + b"\n")
-    draft = config.model_copy(update={"graph_variant": "fp32"})
-    _write_config(folder, draft, model, schema)
-    write_manifest(folder, provenance)
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """What a run made, and what it was made from."""
 
-    analyzer = Analyzer.load(ModelFolder.open(folder))
-    readings = {s.name: read(analyzer, s.documents, schema) for s in sets}
-    dev = [readings[s.name] for s in sets if s.is_dev]
-    fitted = _fit(draft, dev, schema)
-    _write_config(folder, fitted, model, schema)
+    model: JointModel
+    backbone: Backbone
+    config: EmbargoConfig
+    schema: Schema
+    provenance: Provenance
+    extras: Mapping[str, Write] = field(default_factory=dict)
+    """More files by name, each with what writes it."""
+
+
+def write_folder(
+    folder: Path, trained: TrainedModel, sets: Sequence[EvaluationSet]
+) -> dict[str, dict[str, Any]]:
+    """Write everything that CONTRACT calls a model folder; return the metrics by data set.
+
+    The folder appears, or replaces an older one, only when it is complete.
+    """
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _write_weights(partial, trained)
+    draft = trained.config.model_copy(update={"graph_variant": "fp32"})
+    _write_config(partial, draft, trained)
+    write_manifest(partial, trained.provenance)
+
+    analyzer = Analyzer.load(ModelFolder.open(partial))
+    readings = {s.name: read(analyzer, s.documents, trained.schema) for s in sets}
+    fitted = _fit(draft, [readings[s.name] for s in sets if s.is_dev], trained.schema)
     analyzer = analyzer.with_config(fitted)
-    metrics = {
-        s.name: evaluate(analyzer, readings[s.name], schema, cross_fit=s.is_dev).summary() for s in sets
-    }
+    metrics: dict[str, dict[str, Any]] = {}
     for s in sets:
-        metrics[s.name]["headline_split_off"] = _with_headlines_split(analyzer, s, schema)
-    (folder / FILES.metrics).write_bytes(
-        orjson.dumps(metrics, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n"
-    )
-    (folder / FILES.card).write_text(write_card(fitted, provenance, metrics), encoding="utf-8")
-    write_manifest(folder, provenance)
+        result = evaluate(analyzer, readings[s.name], trained.schema, cross_fit=s.is_dev)
+        split = _with_headlines_split(analyzer, s, trained.schema)
+        metrics[s.name] = {**result.summary(), "headline_split_off": split}
+
+    _write_config(partial, fitted, trained)
+    text = orjson.dumps(metrics, option=orjson.OPT_INDENT_2) + b"\n"
+    (partial / FILES.metrics).write_bytes(text)
+    card = write_card(fitted, trained.provenance, metrics)
+    (partial / FILES.card).write_text(card, encoding="utf-8")
+    for name, write in trained.extras.items():
+        write(partial / name)
+    write_manifest(partial, trained.provenance)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
     return metrics
 
 
+def _write_weights(folder: Path, trained: TrainedModel) -> None:
+    """Weights, rounded once for safetensors and graph alike, and the tokenizer."""
+    with torch.no_grad():
+        for tensor in trained.model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(round_to_half(tensor))
+    save_weights(trained.model, folder / FILES.weights)
+    export_graph(trained.model, folder / FILES.graph)
+    trained.backbone.tokenizer.save(str(folder / FILES.tokenizer))
+    settings = orjson.dumps(trained.backbone.tokenizer_settings)
+    (folder / FILES.tokenizer_settings).write_bytes(settings + b"\n")
+
+
 def _fit(config: EmbargoConfig, dev: Sequence[LabelledReadings], schema: Schema) -> EmbargoConfig:
-    """Temperatures and thresholds from all dev documents together."""
-    logits = np.concatenate([data.label_logits for data in dev])
-    gold = np.concatenate([data.gold_labels for data in dev])
-    labels = calibrate.fit_labels(logits, gold)
-    spans = calibrate.fit_span_temperature(
-        [reading for data in dev for reading in data.readings],
-        [document for data in dev for document in data.documents],
-        schema,
+    """Temperatures and thresholds from all dev documents together.
+
+    Where no dev document has labels, those of `config` stay.
+    """
+    data = LabelledReadings(
+        [document for part in dev for document in part.documents],
+        [reading for part in dev for reading in part.readings],
     )
-    return config.model_copy(
-        update={
-            "temperatures": Temperatures(spans=round(spans, 4), labels=round(labels.temperature, 4)),
-            "labels": tuple(
-                label.model_copy(update={"threshold": round(float(threshold), 3)})
-                for label, threshold in zip(config.labels, labels.thresholds, strict=True)
-            ),
-        }
-    )
+    labelled = data.labelled()
+    if labelled.documents:
+        gold = calibrate.label_matrix(labelled.documents, schema)
+        config = _with_labels(config, labelled.label_logits(), gold)
+    spans = calibrate.fit_span_temperature(data.readings, data.documents, schema)
+    temperatures = config.temperatures.model_copy(update={"spans": round(spans, 4)})
+    return config.model_copy(update={"temperatures": temperatures})
 
 
-def _with_headlines_split(analyzer: Analyzer, data: EvaluationSet, schema: Schema) -> Mapping[str, float]:
+def _with_labels(
+    config: EmbargoConfig, logits: npt.NDArray[np.float64], gold: npt.NDArray[np.float64]
+) -> EmbargoConfig:
+    """*Shape:* (documents, labels) both."""
+    fitted = calibrate.fit_labels(logits, gold)
+    thresholds = [round(float(threshold), 3) for threshold in fitted.thresholds]
+    labels = tuple(
+        label.model_copy(update={"threshold": threshold})
+        for label, threshold in zip(config.labels, thresholds, strict=True)
+    )
+    temperatures = Temperatures(spans=1.0, labels=round(fitted.temperature, 4))
+    return config.model_copy(update={"temperatures": temperatures, "labels": labels})
+
+
+def _with_headlines_split(analyzer: Analyzer, data: EvaluationSet, schema: Schema) -> dict[str, object]:
     """The same figures with headlines sent as titles: both forms must read alike."""
     documents = [split_headline(document) for document in data.documents]
     result = evaluate(analyzer, read(analyzer, documents, schema), schema, cross_fit=data.is_dev)
+    summary = result.summary()
     return {
         "documents_split": sum(a is not b for a, b in zip(documents, data.documents, strict=True)),
-        "span_micro_f1": round(result.spans.micro.f1, 4),
-        "label_macro_f1": round(result.labels.macro_f1, 4),
+        "span_micro_f1": summary["span_micro_f1"],
+        "label_macro_f1": summary["label_macro_f1"],
     }
 
 
-def _write_config(folder: Path, config: EmbargoConfig, model: JointModel, schema: Schema) -> None:
+def _write_config(folder: Path, config: EmbargoConfig, trained: TrainedModel) -> None:
     """`config.json`: the encoder's own, as `transformers` reads it, and ours beside it."""
-    encoder = model.encoder.config.to_diff_dict()
+    encoder, tags = trained.model.encoder, trained.schema.tags
     row = {
-        **encoder,
-        "architectures": [f"{type(model.encoder).__name__.removesuffix('Model')}ForTokenClassification"],
-        "id2label": {str(i): tag for i, tag in enumerate(schema.tags)},
-        "label2id": {tag: i for i, tag in enumerate(schema.tags)},
+        **encoder.config.to_diff_dict(),
+        "architectures": [f"{type(encoder).__name__.removesuffix('Model')}ForTokenClassification"],
+        "id2label": {str(i): tag for i, tag in enumerate(tags)},
+        "label2id": {tag: i for i, tag in enumerate(tags)},
         "embargo": config.model_dump(mode="json"),
     }
     (folder / FILES.config).write_bytes(orjson.dumps(row, option=orjson.OPT_INDENT_2) + b"\n")

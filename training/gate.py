@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from serving.analyzer import Analyzer
+from serving.document_head import probabilities
 from training.evaluate import LabelledReadings, evaluate, read
 from training.schema import Schema
 
@@ -28,6 +29,13 @@ class GateReport:
         """Both conditions hold: accuracy, and the same answer whatever the batch."""
         return self.span_f1_loss <= SPAN_F1_LOSS and self.largest_score_change <= SCORE_CHANGE
 
+    def line(self) -> str:
+        """What a person is told."""
+        return (
+            f"against fp32, span F1 {-self.span_f1_loss:+.4f}, label F1 {-self.label_f1_loss:+.4f}; "
+            f"label scores move by up to {self.largest_score_change:.4f} with the batch"
+        )
+
 
 def compare(reference: Analyzer, variant: Analyzer, data: LabelledReadings, schema: Schema) -> GateReport:
     """Evaluate `variant` on the documents that `reference` has read, then alone and in company."""
@@ -43,8 +51,8 @@ def compare(reference: Analyzer, variant: Analyzer, data: LabelledReadings, sche
 def batch_sensitivity(analyzer: Analyzer, data: LabelledReadings, schema: Schema) -> float:
     """The largest difference in a label's score between a document alone and in a batch."""
     documents = data.documents[:_BATCH_MATES]
-    together = read(analyzer, documents, schema).label_logits
-    alone = np.concatenate([read(analyzer, [d], schema).label_logits for d in documents])
+    together = read(analyzer, documents, schema).label_logits()
+    alone = np.concatenate([read(analyzer, [d], schema).label_logits() for d in documents])
     temperature = analyzer.config.temperatures.labels
-    sigmoid = [1 / (1 + np.exp(-logits / temperature)) for logits in (together, alone)]
-    return float(np.abs(sigmoid[0] - sigmoid[1]).max())
+    change = probabilities(together, temperature) - probabilities(alone, temperature)
+    return float(np.abs(change).max())

@@ -12,7 +12,8 @@ def split_headline(document: AnnotatedDocument) -> AnnotatedDocument:
     head, separator, _ = document.text.partition("\n\n")
     cut = len(head) + len(separator)
     crosses = any(s.start < len(head) < s.end for s in document.entities)
-    if document.title or not separator or len(head) > _LONGEST or head.endswith(".") or crosses:
+    blank = not head.strip() or not document.text[cut:].strip()
+    if document.title or blank or len(head) > _LONGEST or head.endswith(".") or crosses:
         return document
     return replace(
         document,

@@ -1,30 +1,24 @@
-"""A training job from file names to a model folder: what `embargo train` and `export` do."""
+"""A training job from file names to a model folder: what `embargo train` does."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from serving.analyzer import Analyzer
 from serving.errors import CorpusError, TrainingError
-from serving.model_folder import FILES, ModelFolder
-from serving.run import onnx_forward
-from training.backbone import load_backbone
+from training.backbone import is_model_folder
 from training.config import TrainConfig
-from training.corpus import AnnotatedDocument, read_corpus, split_file
-from training.evaluate import read
-from training.export import Variant, export_graph
-from training.folder import EvaluationSet, write_folder
-from training.gate import compare
+from training.corpus import AnnotatedDocument, Split, read_corpus, split_file
+from training.data import TrainingData
+from training.folder import EvaluationSet, TrainedModel, write_folder
 from training.manifest import Provenance
-from training.model import JointModel
 from training.report import plot_curves
 from training.schema import Schema
-from training.train import Progress, Training, TrainingData
+from training.train import Progress, Run, Training
 from training.validate import problems
-from training.weights import load_heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +46,8 @@ class CorpusFiles:
     @classmethod
     def parse(cls, given: str, schema: Schema) -> "CorpusFiles":
         """`PATH` or `PATH:TYPE,TYPE`. Raises CorpusError at an unknown type or a missing path."""
-        path, _, types = given.partition(":")
-        known = frozenset(types.split(",")) if types else None
+        path, colon, types = given.partition(":")
+        known = frozenset(types.split(",")) if colon else None
         if unknown := (known or frozenset()) - schema.types.keys():
             raise CorpusError(
                 f"{given}: unknown types {', '.join(sorted(unknown))}; "
@@ -63,17 +57,26 @@ class CorpusFiles:
             raise CorpusError(f"{path} does not exist; expected a corpus folder or a .jsonl file.")
         return cls(Path(path), known)
 
-    def read(self, split: Any) -> tuple[list[Path], list[AnnotatedDocument]]:
+    def read(self, split: Split) -> tuple[list[Path], list[AnnotatedDocument]]:
         """The file and the documents of a split; both empty if it has none."""
         file = split_file(self.path, split)
         return ([file], list(read_corpus(file, self.known_types))) if file else ([], [])
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """Name and version of `<name>-v<version>`. Raises TrainingError at anything else."""
+    match = re.fullmatch(r"([a-z0-9][a-z0-9_.-]*)-v([0-9]+)", name)
+    if match is None:
+        raise TrainingError(
+            f"the name {name!r} is not <name>-v<version>, for example mine-v1 "
+            "(lower case letters, digits, '-', '_' and '.')."
+        )
+    return match[1], match[2]
+
+
 def run_job(job: TrainingJob, progress: Progress) -> Mapping[str, Mapping[str, Any]]:
     """Train, export, calibrate, measure; return the metrics by data set."""
-    name, _, version = job.name.rpartition("-v")
-    if not name or not version:
-        raise TrainingError(f"the name {job.name!r} is not <name>-v<version>, for example mine-v1.")
+    name, version = split_name(job.name)
     corpora = [CorpusFiles.parse(given, job.schema) for given in (str(job.data), *job.extra)]
     files: dict[str, list[Path]] = {"train": [], "dev": [], "partial": []}
     documents: dict[str, list[AnnotatedDocument]] = {"train": [], "dev": [], "partial": []}
@@ -85,72 +88,48 @@ def run_job(job: TrainingJob, progress: Progress) -> Mapping[str, Mapping[str, A
         documents[role] += rows
         if corpus.known_types is not None:
             continue
-        for split in ("dev", "test"):
+        held_out: tuple[Split, Split] = ("dev", "test")
+        for split in held_out:
             found, rows = corpus.read(split)
             sets += [EvaluationSet(str(f), rows, split == "dev") for f in found]
             if split == "dev":
                 files["dev"] += found
                 documents["dev"] += rows
     _check(documents, job.schema)
+    provenance = Provenance.now(job.command, job.config.seed, job.start, files)
 
     data = TrainingData(documents["train"], documents["dev"], documents["partial"])
-    training = Training(job.config, data, job.schema, job.start, job.run_folder, progress)
-    lost = len(training.unreachable)
-    spans = sum(len(d.entities) + len(d.title_entities) for d in data.train)
-    progress(
-        0,
-        training.steps,
-        f"{len(data.train)} documents, {spans} gold spans ({lost} end inside "
-        f"a word of the tokenizer), {training.epochs} epochs on {training.device}\n",
-    )
+    run = Run(job.config, data, job.schema, job.start, job.run_folder, provenance.code_hash())
+    training = Training(run, progress)
+    for line in _opening(job, training):
+        progress(0, training.steps, f"{line}\n")
     state = training.run()
     progress(training.steps, training.steps, "exporting, calibrating and measuring\n")
-    job.model_folder.mkdir(parents=True, exist_ok=True)
-    plot_curves(state.history, job.model_folder / "curves.png")
-    (job.model_folder / "training.toml").write_text(_as_toml(job.config), encoding="utf-8")
-    (job.model_folder / "curves.json").write_bytes(orjson.dumps(state.history) + b"\n")
-    return write_folder(
-        job.model_folder,
+    trained = TrainedModel(
         training.model,
         training.backbone,
         training.embargo_config.model_copy(update={"name": name, "version": version}),
         job.schema,
-        sets,
-        Provenance(job.command, job.config.seed, training.backbone.name, files),
+        provenance,
+        extras={
+            "training.toml": lambda path: path.write_text(_as_toml(job.config), encoding="utf-8"),
+            "curves.json": lambda path: path.write_bytes(orjson.dumps(state.history) + b"\n"),
+            "curves.png": lambda path: plot_curves(state.history, path),
+        },
     )
+    return write_folder(job.model_folder, trained, sets)
 
 
-def export_folder(folder: Path, target: Path, variant: Variant, gate_data: Path, schema: Schema) -> str:
-    """Export the weights in a model folder again; a line on what came of it.
-
-    Raises TrainingError if there are no weights, or if int8 does not pass the gate.
-    """
-    if not (folder / FILES.weights).is_file():
-        raise TrainingError(f"{folder} has no {FILES.weights} to export; train a model first (`make train`).")
-    backbone = load_backbone(str(folder), dropout=0.0)
-    model = JointModel(backbone.encoder, len(schema.tags), len(schema.labels), dropout=0.0)
-    load_heads(model, str(folder), schema)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    export_graph(model, target, variant)
-    if variant == "fp32":
-        return f"Wrote {target}."
-    reference = Analyzer.load(ModelFolder.open(folder))
-    candidate = replace_graph(reference, target)
-    result = compare(reference, candidate, read(reference, list(read_corpus(gate_data)), schema), schema)
-    line = (
-        f"int8 on {gate_data}: span F1 {-result.span_f1_loss:+.4f}, label F1 "
-        f"{-result.label_f1_loss:+.4f}, label scores move by up to {result.largest_score_change:.4f} "
-        "with the batch"
+def _opening(job: TrainingJob, training: Training) -> Iterator[str]:
+    """What a run begins with, for the person who waits for it."""
+    train = training.data.train
+    spans = sum(len(d.entities) + len(d.title_entities) for d in train)
+    yield (
+        f"{len(train)} documents, {spans} gold spans of which {len(training.unreachable)} end inside a "
+        f"word of the tokenizer; {training.epochs} epochs on {training.device}"
     )
-    if not result.passed:
-        target.unlink()
-        raise TrainingError(f"{line}: the gate is not passed, no graph was kept.")
-    return f"{line}: passed. Wrote {target}."
-
-
-def replace_graph(analyzer: Analyzer, graph: Path) -> Analyzer:
-    """The same model with another graph."""
-    return Analyzer(analyzer.config, analyzer.tokenizer, onnx_forward(graph))
+    if is_model_folder(job.start) and not training.has_old_heads:
+        yield f"{job.start} has other types or labels: its encoder is kept, its heads start anew"
 
 
 def _check(documents: Mapping[str, list[AnnotatedDocument]], schema: Schema) -> None:

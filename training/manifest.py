@@ -1,5 +1,6 @@
 """`manifest.json`: what a model folder holds and what it was made from, as hashes."""
 
+import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
@@ -31,28 +32,52 @@ class Provenance:
     command: str
     seed: int
     backbone: str
-    data: Mapping[str, Sequence[Path]]
-    """Files by role: train, dev, partial."""
+    data: Mapping[str, Mapping[str, str]]
+    """SHA-256 by file, by role: train, dev, partial. Read before the run, as the code's is."""
+    code: Mapping[str, str]
+    """SHA-256 by source file."""
+
+    def code_hash(self) -> str:
+        """One hash over all source files."""
+        return hashlib.sha256(orjson.dumps(dict(self.code), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    @classmethod
+    def now(cls, command: str, seed: int, backbone: str, data: Mapping[str, Sequence[Path]]) -> "Provenance":
+        """Hash data and code as they are, before a long run gives time to change them."""
+        return cls(
+            command,
+            seed,
+            backbone,
+            {role: file_hashes(paths) for role, paths in data.items()},
+            {path.as_posix(): file_sha256(path) for path in _sources()},
+        )
+
+
+def file_hashes(paths: Sequence[Path]) -> dict[str, str]:
+    """SHA-256 by file, as the manifest lists data."""
+    return {path.as_posix(): file_sha256(path) for path in paths}
 
 
 def write_manifest(folder: Path, provenance: Provenance) -> None:
     """Hash everything in `folder` and write the manifest, the last file of a model folder."""
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != FILES.manifest)
     manifest: dict[str, Any] = {
-        "files": {path.name: file_sha256(path) for path in files},
+        "files": _file_hashes(folder),
         "command": provenance.command,
         "seed": provenance.seed,
         "backbone": provenance.backbone,
-        "data": {
-            role: {path.as_posix(): file_sha256(path) for path in paths}
-            for role, paths in provenance.data.items()
-        },
-        "code": {path.as_posix(): file_sha256(path) for path in _sources()},
+        "data": provenance.data,
+        "code": provenance.code,
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "python": platform.python_version(),
     }
-    text = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
-    (folder / FILES.manifest).write_bytes(text + b"\n")
+    _dump(folder / FILES.manifest, manifest)
+
+
+def rehash(folder: Path) -> None:
+    """Bring the hashes of a folder's files up to date after one was made again."""
+    path = folder / FILES.manifest
+    manifest = orjson.loads(path.read_bytes())
+    _dump(path, {**manifest, "files": _file_hashes(folder)})
 
 
 def was_dev_data(folder: Path, file: Path) -> bool:
@@ -61,12 +86,22 @@ def was_dev_data(folder: Path, file: Path) -> bool:
     return file_sha256(file) in manifest.get("data", {}).get("dev", {}).values()
 
 
+def _file_hashes(folder: Path) -> dict[str, str]:
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != FILES.manifest)
+    return {path.name: file_sha256(path) for path in files}
+
+
+def _dump(path: Path, manifest: dict[str, Any]) -> None:
+    text = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+    path.write_bytes(text + b"\n")
+
+
 def _sources() -> list[Path]:
     root = Path(__file__).parent.parent
     return sorted(
         p.relative_to(Path.cwd()) if p.is_relative_to(Path.cwd()) else p
         for package in ("serving", "training")
-        for p in (root / package).glob("*.py")
+        for p in (root / package).rglob("*.py")
     )
 
 

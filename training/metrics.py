@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+Keys = Sequence[set[tuple[Hashable, ...]]]
+"""One set a document; the last part of a key is its class."""
+
 MIN_GOLD = 5
 """Labels with fewer gold documents are left out of the macro average."""
 
@@ -56,14 +59,12 @@ class Scores:
 
     @property
     def macro_f1(self) -> float:
-        """Mean F1 of the classes with at least MIN_GOLD gold items; 0 if there is none."""
+        """Mean F1 of the classes with at least MIN_GOLD gold items; NaN if there is none."""
         values = [c.f1 for c in self.per_class.values() if c.gold >= MIN_GOLD]
-        return sum(values) / len(values) if values else 0.0
+        return sum(values) / len(values) if values else float("nan")
 
 
-def score(
-    gold: Sequence[set[tuple[Hashable, ...]]], predicted: Sequence[set[tuple[Hashable, ...]]]
-) -> Scores:
+def score(gold: Keys, predicted: Keys) -> Scores:
     """Compare keys document by document; the last part of a key is its class."""
     tp, fp, fn = Counter[str](), Counter[str](), Counter[str]()
     for wanted, got in zip(gold, predicted, strict=True):
@@ -74,8 +75,8 @@ def score(
 
 
 def bootstrap_interval(
-    gold: Sequence[set[tuple[Hashable, ...]]],
-    predicted: Sequence[set[tuple[Hashable, ...]]],
+    gold: Keys,
+    predicted: Keys,
     *,
     macro: bool,
     samples: int = 500,

@@ -22,9 +22,9 @@ def table(results: Mapping[str, Evaluation]) -> Table:
             f"{micro.precision:.3f}",
             f"{micro.recall:.3f}",
             f"[bold]{micro.f1:.4f}[/]",
-            "–".join(f"{x:.3f}" for x in result.span_interval),
+            "–".join(f"{x:.3f}" for x in result.span_interval()),
             f"[bold]{result.labels.macro_f1:.4f}[/]",
-            "–".join(f"{x:.3f}" for x in result.label_interval),
+            "–".join(f"{x:.3f}" for x in result.label_interval()),
         )
     return made
 
@@ -54,7 +54,7 @@ def cross_check(result: Evaluation) -> float:
             for keys in documents
             for field in fields
         ]
-        for documents in (result.gold_keys, result.predicted_keys)
+        for documents in (result.gold_spans, result.predicted_spans)
     )
     theirs = Evaluator(gold, got, tags=sorted(result.spans.per_class), loader="dict").evaluate()
     f1 = float(theirs["overall"]["strict"].f1)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from serving.decode import tag_names
 from serving.errors import CorpusError
+from serving.model_folder import EmbargoConfig
 
 DEFAULT_SCHEMA = Path("datasets/schema.toml")
 
@@ -29,6 +30,22 @@ class Schema:
     def labels_of(self, axis: str) -> list[str]:
         """The labels of one axis."""
         return [label for label, its_axis in self.axes.items() if its_axis == axis]
+
+
+def schema_of(corpus: Path) -> Path:
+    """The schema beside a corpus (in its folder or above its file), or else the project's own."""
+    folder = corpus if corpus.is_dir() else corpus.parent
+    beside = folder / DEFAULT_SCHEMA.name
+    return beside if beside.is_file() else DEFAULT_SCHEMA
+
+
+def schema_of_model(config: EmbargoConfig) -> Schema:
+    """The types and labels that a model was trained for."""
+    return Schema(
+        types={kind.name: kind.definition for kind in config.types},
+        labels={label.name: label.definition for label in config.labels},
+        axes={label.name: label.axis for label in config.labels},
+    )
 
 
 def load_schema(path: Path = DEFAULT_SCHEMA) -> Schema:

@@ -2,167 +2,132 @@
 
 import hashlib
 import json
+import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import datasets
-import numpy as np
 import torch
 
 from serving.analyzer import Analyzer
-from serving.errors import TrainingError
 from serving.tokens import Tokenizer
 from training import loss
 from training.backbone import load_backbone
+from training.checkpoint import Checkpoint, State, save_atomically
 from training.config import TrainConfig
-from training.corpus import AnnotatedDocument
+from training.data import EpochPlan, TrainingData, plan_epoch
 from training.evaluate import evaluate, read
-from training.examples import Batcher, Example, TrainingBatch, encode, in_one_case
+from training.examples import Batcher, TrainingBatch, encode
 from training.model import JointModel, document_logits
 from training.schema import Schema
-from training.weights import draft_config, load_heads, save_atomically, torch_forward
+from training.weights import draft_config, load_heads, source_fingerprint, torch_forward
 
 Progress = Callable[[int, int, str], None]
 """Called with steps done, steps in all, and a line of what is going on."""
 
-
-@dataclass(frozen=True, slots=True)
-class TrainingData:
-    """What a run learns from and is chosen by."""
-
-    train: Sequence[AnnotatedDocument]
-    dev: Sequence[AnnotatedDocument]
-    partial: Sequence[AnnotatedDocument] = ()
-    """Documents of corpora that annotate only some span types, and no labels."""
-
-    def fingerprint(self) -> str:
-        """SHA-256 over all documents, to tell one run from another."""
-        digest = hashlib.sha256()
-        for document in (*self.train, *self.dev, *self.partial):
-            digest.update(document.to_json())
-        return digest.hexdigest()
-
-
-@dataclass(slots=True)
-class State:
-    """Where a run stands; all of it is in its checkpoint."""
-
-    epoch: int = 0
-    step_in_epoch: int = 0
-    steps_done: int = 0
-    best_score: float = -1.0
-    best_epoch: int = -1
-    history: list[dict[str, float]] = field(default_factory=list)
+_LOSS_NAMES = ("tag_loss", "label_loss")
 
 
 @dataclass(frozen=True, slots=True)
-class EpochPlan:
-    """The documents of an epoch, the case each is shown in (None: its own), and the batches."""
+class Run:
+    """What decides a run, and the folder of its checkpoints."""
 
-    rows: datasets.Dataset
-    cases: Sequence[str | None]
-    groups: list[list[int]]
+    config: TrainConfig
+    data: TrainingData
+    schema: Schema
+    source: str
+    """What it starts from: "backbone", a model folder, a folder or a hub id."""
+    folder: Path
+    code: str = ""
+    """Hash of the code, so that a run does not go on under another."""
 
-    def example(self, row: int) -> Example:
-        """One document as it is shown."""
-        example = Example.from_row(self.rows[row])
-        case = self.cases[row]
-        return in_one_case(example, case) if case else example
+    def run_id(self) -> str:
+        """Hash of everything that decides the run."""
+        parts = [
+            asdict(self.config), self.data.fingerprint(), self.source, source_fingerprint(self.source),
+            self.schema.tags, list(self.schema.labels), self.code,
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 class Training:
-    """One run. `run()` goes on from the checkpoint in `folder`, if there is one of this run."""
+    """One run. `run()` goes on from the checkpoint in its folder, if there is one of this run."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        data: TrainingData,
-        schema: Schema,
-        source: str,
-        folder: Path,
-        progress: Progress,
-    ) -> None:
-        self.config = config
-        self.schema = schema
-        self.data = data
-        self.folder = folder
+    def __init__(self, run: Run, progress: Progress) -> None:
+        self.config, self.data, self.schema = run.config, run.data, run.schema
+        self.folder = run.folder
         self.progress = progress
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.manual_seed(config.seed)
+        torch.manual_seed(self.config.seed)
 
-        self.backbone = load_backbone(source, config.dropout)
+        self.backbone = load_backbone(run.source, self.config.dropout)
         self.model = JointModel(
-            self.backbone.encoder, len(schema.tags), len(schema.labels), config.dropout
+            self.backbone.encoder, len(self.schema.tags), len(self.schema.labels), self.config.dropout
         ).to(self.device)
-        load_heads(self.model, source, schema)
+        self.has_old_heads = load_heads(self.model, run.source, self.schema)
         self.tokenizer = Tokenizer(self.backbone.tokenizer)
-        self.embargo_config = draft_config(config, schema, self.backbone)
+        self.embargo_config = draft_config(self.config, self.schema, self.backbone)
         self.analyzer = Analyzer(
             self.embargo_config, self.tokenizer, torch_forward(self.model, self.device), threads=1
         )
-        self.batcher = Batcher(
-            self.analyzer.run,
-            self.embargo_config.window_shape(),
-            len(schema.labels),
-            config.tokens_per_step,
-        )
 
-        self.examples, self.unreachable = encode(data.train, self.tokenizer, schema)
-        self.partial, _ = encode(data.partial, self.tokenizer, schema)
+        windows = self.embargo_config.window_shape()
+        self.batcher = Batcher(
+            self.analyzer.run, windows, len(self.schema.labels), self.config.tokens_per_step
+        )
+        self.examples, self.unreachable = encode(self.data.train, self.tokenizer, self.schema)
+        self.partial, _ = encode(self.data.partial, self.tokenizer, self.schema)
+        # Without any labelled document only spans are learned; the document head stays as it was.
         labels = [row for row in self.examples["labels"] if row is not None]
-        if not labels:
-            raise TrainingError("no training document has labels (cats); expected at least one.")
-        weights = loss.label_weights(torch.tensor(labels), config.max_label_weight)
-        self.label_weights = weights.to(self.device)
-        tokens = sum(self.examples["length"])
-        self.epochs = max(config.epochs, -(-config.min_steps * config.tokens_per_step // tokens))
+        weights = torch.tensor(labels or [[0.0] * len(self.schema.labels)])
+        self.label_weights = loss.label_weights(weights, self.config.max_label_weight).to(self.device)
+
+        tokens = max(1, sum(self.examples["length"]))
+        least = -(-self.config.min_steps * self.config.tokens_per_step // tokens)
+        self.epochs = max(self.config.epochs, least)
         self.steps = sum(len(self._plan(epoch).groups) for epoch in range(self.epochs))
         self.optimizer = self._optimizer()
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.state = State()
+        self.checkpoint = Checkpoint(
+            run.folder / "checkpoint.pt", run.run_id(), self.model, self.optimizer, self.schedule
+        )
         self._saved_at = time.monotonic()
-        self.run_id = hashlib.sha256(
-            json.dumps([asdict(config), data.fingerprint(), source, schema.tags]).encode()
-        ).hexdigest()
 
     def run(self) -> State:
-        """Train to the end or to the last epoch that early stopping allows; keep the best weights."""
+        """Train to the end or until early stopping ends it; the model holds the best weights then."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._resume()
+        self.state = self.checkpoint.load()
         while self.state.epoch < self.epochs and not self._stalled():
             self._epoch()
             self._judge()
             self.state.epoch += 1
             self.state.step_in_epoch = 0
-            self._save()
+            self.checkpoint.save(self.state)
         best = torch.load(self.folder / "best.pt", map_location=self.device, weights_only=True)
         self.model.load_state_dict(best)
         self.model.eval()
         return self.state
 
+    def _plan(self, epoch: int) -> EpochPlan:
+        return plan_epoch(epoch, self.examples, self.partial, self.batcher, self.config)
+
     def _epoch(self) -> None:
         self.model.train()
         plan = self._plan(self.state.epoch)
-        running: list[tuple[float, float]] = []
-        for group in plan.groups[self.state.step_in_epoch :]:
-            batch = self.batcher.batch([plan.example(row) for row in group])
-            running.append(self._step(batch.to(self.device)))
-            self.state.step_in_epoch += 1
-            self.state.steps_done += 1
-            tags, labels = np.mean(running[-50:], axis=0)
-            self.progress(
-                self.state.steps_done,
-                self.steps,
-                f"epoch {self.state.epoch + 1}/{self.epochs}  tags {tags:.3f}  labels {labels:.3f}",
-            )
+        state = self.state
+        for group in range(state.step_in_epoch, len(plan.groups)):
+            batch = self.batcher.batch(plan.examples(group)).to(self.device)
+            tag_loss, label_loss = self._step(batch)
+            state.step_in_epoch += 1
+            state.steps_done += 1
+            state.tag_loss += tag_loss
+            state.label_loss += label_loss
+            tags, labels = (getattr(state, name) / state.step_in_epoch for name in _LOSS_NAMES)
+            line = f"epoch {state.epoch + 1}/{self.epochs}  tags {tags:.3f}  labels {labels:.3f}"
+            self.progress(state.steps_done, self.steps, line)
             self._save_now_and_then()
-        if running:
-            tags, labels = np.mean(running, axis=0)
-            self.state.history.append(
-                {"epoch": self.state.epoch + 1, "tag_loss": float(tags), "label_loss": float(labels)}
-            )
 
     def _step(self, batch: TrainingBatch) -> tuple[float, float]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
@@ -182,40 +147,26 @@ class Training:
     def _judge(self) -> None:
         """Score dev through the engine and keep the weights if they are the best so far."""
         self.model.eval()
+        state = self.state
         data = read(self.analyzer, self.data.dev, self.schema)
         result = evaluate(self.analyzer, data, self.schema, cross_fit=True)
-        score = (result.spans.micro.f1 + result.labels.macro_f1) / 2
-        if self.state.history and self.state.history[-1]["epoch"] == self.state.epoch + 1:
-            self.state.history[-1] |= {
-                "dev_span_f1": result.spans.micro.f1,
-                "dev_label_f1": result.labels.macro_f1,
-            }
-        if score > self.state.best_score:
-            self.state.best_score = score
-            self.state.best_epoch = self.state.epoch
+        spans, labels = result.spans.micro.f1, result.labels.macro_f1
+        # A corpus of spans alone, or of labels alone, is judged by what it has.
+        known = [score for score in (spans, labels) if not math.isnan(score)]
+        score = sum(known) / len(known) if known else 0.0
+        row = {"epoch": state.epoch + 1, "dev_span_f1": spans, "dev_label_f1": labels}
+        for name in _LOSS_NAMES:
+            row[name] = getattr(state, name) / max(1, state.step_in_epoch)
+            setattr(state, name, 0.0)
+        state.history.append(row)
+        if score > state.best_score:
+            state.best_score, state.best_epoch = score, state.epoch
             save_atomically(self.model.state_dict(), self.folder / "best.pt")
-        self.progress(
-            self.state.steps_done,
-            self.steps,
-            f"epoch {self.state.epoch + 1}: dev span F1 {result.spans.micro.f1:.4f}, "
-            f"label macro-F1 {result.labels.macro_f1:.4f}\n",
-        )
+        line = f"epoch {state.epoch + 1}: dev span F1 {spans:.4f}, label macro-F1 {labels:.4f}\n"
+        self.progress(state.steps_done, self.steps, line)
 
     def _stalled(self) -> bool:
         return self.state.epoch - self.state.best_epoch > self.config.patience
-
-    def _plan(self, epoch: int) -> "EpochPlan":
-        """What an epoch shows and in which order: the same for the same seed, also after a resume."""
-        random = np.random.default_rng([self.config.seed, epoch])
-        rows = self.examples
-        if len(self.partial) and epoch < self.config.partial_epochs:
-            count = min(self.config.partial_documents, len(self.partial))
-            drawn = self.partial.shuffle(generator=random).select(range(count))
-            rows = datasets.concatenate_datasets([rows, drawn])
-        lower, upper = self.config.lower_case_share, self.config.upper_case_share
-        drawn_cases = random.choice(3, len(rows), p=[1 - lower - upper, lower, upper])
-        cases = [(None, "lower", "upper")[case] for case in drawn_cases]
-        return EpochPlan(rows, cases, self.batcher.groups(np.array(rows["length"]), random))
 
     def _optimizer(self) -> torch.optim.AdamW:
         heads = [p for n, p in self.model.named_parameters() if not n.startswith("encoder.")]
@@ -240,34 +191,5 @@ class Training:
 
     def _save_now_and_then(self) -> None:
         if time.monotonic() - self._saved_at > 60 * self.config.checkpoint_minutes:
-            self._save()
+            self.checkpoint.save(self.state)
             self._saved_at = time.monotonic()
-
-    def _save(self) -> None:
-        save_atomically(
-            {
-                "run_id": self.run_id,
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "random": torch.get_rng_state(),
-                "state": asdict(self.state),
-            },
-            self.folder / "checkpoint.pt",
-        )
-
-    def _resume(self) -> None:
-        path = self.folder / "checkpoint.pt"
-        if not path.is_file():
-            return
-        saved = torch.load(path, map_location=self.device, weights_only=True)
-        if saved["run_id"] != self.run_id:
-            raise TrainingError(
-                f"{path} belongs to a run with other data, settings or start; "
-                "go on with those, choose another --name, or start over with --restart."
-            )
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.schedule.load_state_dict(saved["schedule"])
-        torch.set_rng_state(saved["random"].cpu())
-        self.state = State(**saved["state"])

@@ -45,13 +45,15 @@ def _span_problems(text: str, spans: Sequence[Span], schema: Schema, field: str)
         previous = span
 
 
+_OPENING = {"»": "«", "”": "“", '"': '"'}
+
+
 def _balanced(surface: str) -> bool:
-    """A name in brackets or with a nickname in quotes may begin or end with them."""
-    return (
-        surface.startswith("'")
-        or (surface[0] in "(" and ")" in surface)
-        or (surface[-1] in '"”' and surface.count(surface[-1]) + surface.count("“") > 1)
-    )
+    """True if the punctuation at the ends belongs to the name: «Rosa» LLC, a nickname at the end."""
+    first, last, inner = surface[0], surface[-1], surface[1:-1]
+    ends_well = last not in '"“”«»,;: \t\n' or _OPENING.get(last, "\0") in inner
+    begins_well = first not in '"“”‘«»,;:( \t\n' or (first in '(«“"‘' and any(c in inner for c in ')»”"’'))
+    return begins_well and ends_well
 
 
 def _label_problems(cats: Sequence[str] | None, schema: Schema) -> Iterator[str]:
@@ -68,15 +70,15 @@ def _label_problems(cats: Sequence[str] | None, schema: Schema) -> Iterator[str]
         yield f"needs an event label ({', '.join(schema.labels_of('event'))}), got {list(cats)}"
 
 
-def near_duplicates(documents: Sequence[AnnotatedDocument]) -> list[tuple[str, str]]:
-    """Pairs of ids whose texts share about half of their five-word sequences (MinHash)."""
+def near_duplicates(documents: Sequence[AnnotatedDocument]) -> list[tuple[int, int]]:
+    """Pairs of positions whose texts share about half of their five-word sequences (MinHash)."""
     index = MinHashLSH(threshold=_NEAR_DUPLICATE, num_perm=128)
-    pairs: list[tuple[str, str]] = []
-    for document in documents:
+    pairs: list[tuple[int, int]] = []
+    for number, document in enumerate(documents):
         words = re.findall(r"\w+", document.text.lower())
         sketch = MinHash(num_perm=128, seed=1)
         for at in range(max(1, len(words) - _SHINGLE_WORDS + 1)):
             sketch.update(" ".join(words[at : at + _SHINGLE_WORDS]).encode())
-        pairs += [(str(other), document.id) for other in index.query(sketch)]
-        index.insert(document.id, sketch)
+        pairs += sorted((int(other), number) for other in index.query(sketch))
+        index.insert(number, sketch)
     return pairs

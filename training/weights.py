@@ -1,21 +1,24 @@
 """Between PyTorch and a model folder: weights in and out, and torch in the engine's place."""
 
-import os
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from serving.errors import TrainingError
 from serving.model_folder import (
     FILES,
     EmbargoConfig,
     LabelConfig,
+    ModelFolder,
     Temperatures,
     TypeConfig,
     WindowConfig,
+    file_sha256,
 )
 from serving.run import Batch, Forward, TokenOutputs
+from serving.windows import WindowShape
 from training.backbone import Backbone, is_model_folder
 from training.config import TrainConfig
 from training.model import JointModel
@@ -24,6 +27,10 @@ from training.schema import Schema
 
 def draft_config(config: TrainConfig, schema: Schema, backbone: Backbone) -> EmbargoConfig:
     """The config of a model that is not calibrated yet: thresholds 0.5, temperatures 1."""
+    try:
+        WindowShape(config.window_size, config.window_stride)
+    except ValueError as error:
+        raise TrainingError(f"window_size and window_stride: {error}.") from error
     return EmbargoConfig(
         name="draft",
         version="0",
@@ -58,41 +65,34 @@ def save_weights(model: JointModel, path: Path) -> None:
         for name, tensor in model.state_dict().items()
     }
     save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors makes it private; a model folder is for whoever serves it
 
 
-def load_heads(model: JointModel, source: str, schema: Schema) -> None:
+def load_heads(model: JointModel, source: str, schema: Schema) -> bool:
     """Take the heads of a trained model folder, if its types and labels are those of `schema`."""
     if not is_model_folder(source):
-        return
-    tensors = load_file(Path(source) / FILES.weights)
-    state = model.state_dict()
-    heads = {
-        name: tensors[_outside_name(name, model.encoder.base_model_prefix)]
-        for name in state
-        if not name.startswith("encoder.")
-    }
-    if _names(source) == (tuple(schema.types), tuple(schema.labels)):
-        model.load_state_dict({name: tensor.float() for name, tensor in heads.items()}, strict=False)
-
-
-def _names(source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    from serving.model_folder import ModelFolder
-
+        return False
     config = ModelFolder.open(source, verify=False).config
-    return config.type_names(), config.label_set().names
+    if (config.type_names(), config.label_set().names) != (tuple(schema.types), tuple(schema.labels)):
+        return False
+    tensors = load_file(Path(source) / FILES.weights)
+    prefix = model.encoder.base_model_prefix
+    names = [name for name in model.state_dict() if not name.startswith("encoder.")]
+    heads = {name: tensors[_outside_name(name, prefix)].float() for name in names}
+    model.load_state_dict(heads, strict=False)
+    return True
+
+
+def source_fingerprint(source: str) -> str:
+    """Hash of the weights that a local folder would start a run with; "" for names."""
+    weights = Path(source) / FILES.weights
+    return file_sha256(weights) if weights.is_file() else ""
 
 
 def _outside_name(name: str, prefix: str) -> str:
     """`encoder.…` is `bert.…` outside, and the tag head is its `classifier`."""
     head, _, rest = name.partition(".")
     return {"encoder": f"{prefix}.{rest}", "tag_head": f"classifier.{rest}"}.get(head, name)
-
-
-def save_atomically(value: object, path: Path) -> None:
-    """`torch.save` that a kill cannot leave half written."""
-    temporary = path.with_suffix(".partial")
-    torch.save(value, temporary)
-    os.replace(temporary, path)
 
 
 def round_to_half(tensor: Tensor) -> Tensor:

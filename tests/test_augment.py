@@ -1,0 +1,90 @@
+"""Changed documents keep exact spans, and a name changes wherever it stands."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.errors import CorpusError
+from training.augment import Augmenter, hard_wrap, plain_typography, replace_names
+from training.corpus import AnnotatedDocument, Span
+from training.edits import Edit, apply_edits
+from training.gazetteer import Gazetteer, running_case
+from training.markup import parse_markup, to_markup
+
+GAZETTEER = Gazetteer(
+    {"PERSON": {"x": ["Mehrdad Jalili"]}, "VESSEL": {"x": ["Arya Star"]}, "ORG": {"x": ["Paya Trading FZE"]}}
+)
+
+
+def document(marked: str) -> AnnotatedDocument:
+    text, spans = parse_markup(marked)
+    return AnnotatedDocument("d", text, spans, ("relief",))
+
+
+@given(st.text("ab ", max_size=30), st.data())
+def test_edits_move_spans_exactly(text: str, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
+    spans = [Span(a, b, "X") for a, b in zip(cuts[::2], cuts[1::2], strict=False)]
+    edits = [Edit(s.start, s.end, data.draw(st.text("xyz", min_size=1, max_size=4))) for s in spans[::2]]
+    changed, moved = apply_edits(text, spans, edits)
+    new_text = {edit.start: edit.text for edit in edits}
+    for before, after in zip(spans, moved, strict=True):
+        expected = new_text.get(before.start, text[before.start : before.end])
+        assert changed[after.start : after.end] == expected
+
+
+@pytest.mark.parametrize("edits", [[Edit(0, 3, "")], [Edit(1, 2, "a"), Edit(1, 3, "b")]])
+def test_edits_over_borders_or_each_other_are_refused(edits: list[Edit]) -> None:
+    with pytest.raises(ValueError, match="over"):
+        apply_edits("abcdef", [Span(2, 4, "X")], edits)
+
+
+def test_a_name_changes_wherever_it_stands() -> None:
+    given_document = document(
+        "[[Kim Jong Un|PERSON]] saw the [[Wise Honest|VESSEL]]. [[KIM JONG UN|PERSON]],"
+        " [[Kim|PERSON]] left; [[OFAC|ORG]] and"
+        " [[Korea Coal Corp.|ORG]] in [[Rajin|LOCATION]]. [[WISE HONEST|VESSEL]]!"
+    )
+    changed = replace_names(given_document, GAZETTEER, np.random.default_rng(0))
+    assert to_markup(changed.text, changed.entities) == (
+        "[[Mehrdad Jalili|PERSON]] saw the [[Arya Star|VESSEL]]. [[MEHRDAD JALILI|PERSON]],"
+        " [[Jalili|PERSON]] left; [[OFAC|ORG]] and"
+        " [[Paya Trading FZE|ORG]] in [[Rajin|LOCATION]]. [[ARYA STAR|VESSEL]]!"
+    )
+
+
+def test_typography_becomes_plain() -> None:
+    changed = plain_typography(document("“[[Kim|PERSON]]’s – [[Lloyd’s|ORG]] … ship”"))
+    assert to_markup(changed.text, changed.entities) == "\"[[Kim|PERSON]]'s - [[Lloyd's|ORG]] ... ship\""
+
+
+def test_hard_wraps_may_fall_into_a_name() -> None:
+    changed = hard_wrap(document("word " * 12 + "[[UN Security Council|ORG]] " + "word " * 12), 62)
+    lines = changed.text.split("\n")
+    assert len(lines) > 1
+    assert all(len(line) < 80 for line in lines)
+    span = changed.entities[0]
+    assert changed.text[span.start : span.end].split() == ["UN", "Security", "Council"]
+    assert "\n" in changed.text[span.start : span.end]
+
+
+def test_chances_of_one_and_none() -> None:
+    given_document = AnnotatedDocument("d", "“Kim”", (Span(1, 4, "PERSON"),), (), title="T")
+    always = Augmenter(GAZETTEER, 1.0, 1.0, 1.0, 1.0)(given_document, np.random.default_rng(1))
+    never = Augmenter(GAZETTEER, 0.0, 0.0, 0.0, 0.0)(given_document, np.random.default_rng(1))
+    assert (always.title, always.text) == (None, '"Kim"')
+    assert never == given_document
+
+
+def test_names_are_read_in_running_case(tmp_path: Path) -> None:
+    assert running_case("KIM, Jong Un", "PERSON") == "Jong Un Kim"
+    assert running_case("AL-ASSAD TRADING CO. LLC", "ORG") == "Al-Assad Trading CO. LLC"
+    path = tmp_path / "names.jsonl"
+    path.write_text('{"name": "WISE HONEST", "type": "VESSEL", "programme": ["DPRK"]}\n' * 20)
+    assert dict(Gazetteer.load(path).draw(np.random.default_rng(0))) == {"VESSEL": ["Wise Honest"] * 20}
+    path.write_text('{"name": "WISE HONEST"}\n')
+    with pytest.raises(CorpusError, match="not a name"):
+        Gazetteer.load(path)

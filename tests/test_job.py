@@ -1,0 +1,137 @@
+"""A training job from files to a served folder: `embargo train` and what may go wrong before it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+
+from serving.analyzer import Analyzer
+from serving.errors import CorpusError, TrainingError
+from serving.model_folder import ModelFolder, file_sha256
+from serving.results import Document
+from training.config import TrainConfig
+from training.corpus import AnnotatedDocument, write_corpus
+from training.folder import EvaluationSet
+from training.job import TrainingJob, run_job
+from training.recalibrate import recalibrate
+from training.schema import Schema, load_schema, schema_of
+
+
+def quiet(done: int, total: int, line: str) -> None:
+    pass
+
+
+@pytest.fixture
+def job(
+    tmp_path: Path,
+    tiny_config: TrainConfig,
+    schema: Schema,
+    backbone_folder: Path,
+    corpus: list[AnnotatedDocument],
+) -> TrainingJob:
+    data = tmp_path / "data"
+    data.mkdir()
+    for split in ("train", "dev", "test"):
+        write_corpus(data / f"{split}.jsonl", corpus)
+    partial = tmp_path / "silver.jsonl"
+    write_corpus(partial, [replace(d, cats=None) for d in corpus])
+    return TrainingJob(
+        data=data, extra=[f"{partial}:LOCATION,ORG"], start=str(backbone_folder), name="mine-v3",
+        config=replace(tiny_config, epochs=2), schema=schema, run_folder=tmp_path / "run",
+        model_folder=tmp_path / "models" / "mine-v3", command="embargo train",
+    )  # fmt: skip
+
+
+def test_a_job_writes_a_folder_that_serves(job: TrainingJob) -> None:
+    metrics = run_job(job, quiet)
+    folder = ModelFolder.open(job.model_folder)
+    assert (folder.config.name, folder.config.version) == ("mine", "3")
+    assert Analyzer.load(folder).analyze([Document("the bank of Russia")])[0].error is None
+    assert set(metrics) == {str(job.data / "dev.jsonl"), str(job.data / "test.jsonl")}
+    assert metrics[str(job.data / "dev.jsonl")]["label_thresholds"] == "cross-fitted"
+    assert metrics[str(job.data / "test.jsonl")]["label_thresholds"] == "model"
+
+    manifest = orjson.loads((job.model_folder / "manifest.json").read_bytes())
+    assert manifest["data"]["train"][str(job.data / "train.jsonl")] == file_sha256(job.data / "train.jsonl")
+    assert manifest["seed"] == job.config.seed
+    assert manifest["code"]
+    names = {path.name for path in job.model_folder.iterdir()}
+    assert {"training.toml", "curves.json", "curves.png", "metrics.json", "README.md"} <= names
+    assert TrainConfig.from_toml(job.model_folder / "training.toml") == job.config
+
+
+def test_a_trained_folder_is_a_start_for_the_next(job: TrainingJob) -> None:
+    first = run_job(job, quiet)
+    again = replace(
+        job, start=str(job.model_folder), run_folder=job.run_folder.with_name("run2"),
+        model_folder=job.model_folder.with_name("mine-v4"), name="mine-v4",
+        config=replace(job.config, encoder_learning_rate=1e-9, head_learning_rate=1e-9),
+    )  # fmt: skip
+    second = run_job(again, quiet)
+    for data in first:
+        # Nothing was learned on top, so the heads must have come along.
+        assert second[data]["span_micro_f1"] == pytest.approx(first[data]["span_micro_f1"], abs=0.02)
+
+
+def test_spans_alone_are_enough(job: TrainingJob, corpus: list[AnnotatedDocument]) -> None:
+    job = replace(job, extra=[])
+    for split in ("train", "dev", "test"):
+        write_corpus(job.data / f"{split}.jsonl", [replace(d, cats=None) for d in corpus])
+    run_job(job, quiet)
+    config = ModelFolder.open(job.model_folder).config
+    assert {label.threshold for label in config.labels} == {0.5}
+
+
+def test_a_folder_is_calibrated_again_on_other_documents(
+    job: TrainingJob, corpus: list[AnnotatedDocument], tmp_path: Path
+) -> None:
+    run_job(job, quiet)
+    other = tmp_path / "other.jsonl"
+    write_corpus(other, corpus[:8])
+    sets = [EvaluationSet(str(other), corpus[:8], is_dev=True)]
+    metrics = recalibrate(job.model_folder, tmp_path / "again", sets, [other], "embargo calibrate")
+    assert list(metrics) == [str(other)]
+    before, after = (
+        orjson.loads((folder / "manifest.json").read_bytes())
+        for folder in (job.model_folder, tmp_path / "again")
+    )
+    assert after["data"]["dev"] == {str(other): file_sha256(other)}
+    assert after["data"]["train"] == before["data"]["train"]
+    assert after["files"]["model.safetensors"] == before["files"]["model.safetensors"]
+    assert after["command"] == "embargo train && embargo calibrate"
+    assert (tmp_path / "again" / "curves.png").is_file()
+    with pytest.raises(TrainingError, match="no dev documents"):
+        recalibrate(job.model_folder, tmp_path / "x", [], [], "")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"name": "mine"}, TrainingError, "not <name>-v<version>"),
+        ({"extra": ["nowhere.jsonl"]}, CorpusError, "does not exist"),
+        ({"extra": ["DATA:HUMAN"]}, CorpusError, "unknown types HUMAN"),
+        ({"start": "no/such/backbone"}, TrainingError, "cannot be loaded"),
+    ],
+)
+def test_a_wrong_job_is_refused_before_it_runs(
+    job: TrainingJob, change: dict[str, object], error: type[Exception], message: str
+) -> None:
+    if "extra" in change:
+        change = {"extra": [str(x).replace("DATA", str(job.data)) for x in job.extra and change["extra"]]}  # type: ignore[attr-defined]
+    with pytest.raises(error, match=message):
+        run_job(replace(job, **change), quiet)  # type: ignore[arg-type]
+
+
+def test_a_corpus_without_dev_says_what_is_missing(job: TrainingJob) -> None:
+    (job.data / "dev.jsonl").unlink()
+    with pytest.raises(CorpusError, match="0 dev documents"):
+        run_job(job, quiet)
+
+
+def test_a_corpus_may_bring_its_own_schema(tmp_path: Path) -> None:
+    (tmp_path / "schema.toml").write_text('[types]\nSHIP = "A ship."\n[labels.event]\nsunk = "It sank."\n')
+    schema = load_schema(schema_of(tmp_path))
+    assert (list(schema.types), schema.labels_of("event")) == (["SHIP"], ["sunk"])
+    with pytest.raises(CorpusError, match="no label schema"):
+        load_schema(tmp_path / "none.toml")

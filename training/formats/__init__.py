@@ -1,0 +1,10 @@
+"""Annotation tools' file formats, in and out.
+
+Each format is a module with `read(path)` and `write(documents, path, losses)`. What a
+format cannot hold is counted in `Losses` and reported; nothing is dropped in silence.
+"""
+
+from training.formats.losses import Losses
+from training.formats.table import FORMATS, Format
+
+__all__ = ["FORMATS", "Format", "Losses"]

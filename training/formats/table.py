@@ -1,0 +1,32 @@
+"""The formats by name."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.corpus import AnnotatedDocument
+from training.formats import conll, doccano, hugging_face, label_studio, prodigy
+from training.formats.losses import Losses
+
+Read = Callable[[Path, Losses], Iterator[AnnotatedDocument]]
+Write = Callable[[Iterable[AnnotatedDocument], Path, Losses], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How to read and write one format; `about` says what tool it is of and what it can hold."""
+
+    read: Read
+    write: Write
+    about: str
+
+
+FORMATS = {
+    "doccano": Format(
+        doccano.read, doccano.write, "doccano JSONL, sequence labelling with or without labels"
+    ),
+    "prodigy": Format(prodigy.read, prodigy.write, "Prodigy JSONL, spans and accepted options"),
+    "label-studio": Format(label_studio.read, label_studio.write, "Label Studio JSON, UTF-16 offsets"),
+    "conll": Format(conll.read, conll.write, "CoNLL-2003 columns with IOB2 tags; spacing is lost"),
+    "hugging-face": Format(hugging_face.read, hugging_face.write, "a folder of `datasets.save_to_disk`"),
+}

@@ -1,0 +1,55 @@
+"""A model folder calibrated and measured anew, for example on a user's own dev documents."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from serving.errors import TrainingError
+from serving.model_folder import FILES, ModelFolder
+from training.backbone import load_backbone
+from training.folder import EvaluationSet, TrainedModel, Write, write_folder
+from training.manifest import Provenance, file_hashes
+from training.model import JointModel
+from training.schema import schema_of_model
+from training.weights import load_heads
+
+
+def recalibrate(
+    folder: Path, target: Path, sets: Sequence[EvaluationSet], dev_files: Sequence[Path], command: str
+) -> dict[str, dict[str, Any]]:
+    """Fit temperatures and thresholds on the dev sets, measure on all, write `target`.
+
+    Weights, and what they were made from, are those of `folder`; its manifest goes on with the
+    new dev files and both commands. Returns the metrics by data set.
+    """
+    opened = ModelFolder.open(folder)
+    if not (folder / FILES.weights).is_file():
+        raise TrainingError(f"{folder} has no {FILES.weights}, which calibration exports from.")
+    if not any(s.is_dev for s in sets):
+        raise TrainingError("no dev documents to calibrate on; expected a corpus folder with dev.jsonl.")
+    schema = schema_of_model(opened.config)
+    backbone = load_backbone(str(folder), dropout=0.0)
+    model = JointModel(backbone.encoder, len(schema.tags), len(schema.labels), dropout=0.0)
+    load_heads(model, str(folder), schema)
+    manifest = orjson.loads((folder / FILES.manifest).read_bytes())
+    made = Provenance(
+        manifest["command"], manifest["seed"], manifest["backbone"], manifest["data"], manifest["code"]
+    )
+    provenance = replace(
+        made,
+        command=f"{made.command} && {command}",
+        data={**made.data, "dev": file_hashes(dev_files)},
+    )
+    kept = ("training.toml", "curves.json", "curves.png")
+    extras = {name: _copy_of(folder / name) for name in kept if (folder / name).is_file()}
+    trained = TrainedModel(model, backbone, opened.config, schema, provenance, extras)
+    return write_folder(target, trained, sets)
+
+
+def _copy_of(file: Path) -> Write:
+    """Writes what `file` holds now, for the target may replace its folder."""
+    content = file.read_bytes()
+    return lambda path: path.write_bytes(content)
