@@ -14,6 +14,9 @@ _ABBREVIATION = re.compile(
     r"|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)|\b[A-Z](?:\.[A-Z])*)$"
 )
 _LONGEST_ABBREVIATION = 12
+# A single line break after so long a line without an end mark is a hard wrap, not an end.
+_WRAPPED_LINE = 50
+_END_MARKS = '.!?…:;。！？"”’»)'
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
@@ -25,10 +28,17 @@ def sentences(text: str) -> list[tuple[int, int]]:
             before = max(start, stop.start() - _LONGEST_ABBREVIATION)
             if _ABBREVIATION.search(text, before, stop.start()):
                 continue
+        if stop.group() in ("\n", "\r\n") and _is_wrap(text, stop.start()):
+            continue
         _append(found, text, start, stop.end())
         start = stop.end()
     _append(found, text, start, len(text))
     return found
+
+
+def _is_wrap(text: str, line_end: int) -> bool:
+    line = text[text.rfind("\n", 0, line_end) + 1 : line_end].rstrip()
+    return len(line) >= _WRAPPED_LINE and line[-1] not in _END_MARKS
 
 
 def _append(found: list[tuple[int, int]], text: str, start: int, end: int) -> None:

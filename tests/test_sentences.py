@@ -14,6 +14,8 @@ from serving.sentences import sentences
         ("HEADLINE\n\nBody text", ["HEADLINE", "Body text"]),
         ("Acme Co. Ltd. paid $1.5 million.", ["Acme Co. Ltd. paid $1.5 million."]),
         ("No. 5 sank.", ["No. 5 sank."]),
+        (f"{'word ' * 12}and\nmore. Next.", [f"{'word ' * 12}and\nmore.", "Next."]),
+        (f"{'word ' * 12}end:\n- item\n- item", [f"{'word ' * 12}end:", "- item", "- item"]),
         ("", []),
         (" \n ", []),
     ],
@@ -22,7 +24,7 @@ def test_cut(text: str, expected: list[str]) -> None:
     assert [text[start:end] for start, end in sentences(text)] == expected
 
 
-@pytest.mark.parametrize("piece", [" ", ".", "A. ", "No. 5 ", "\n", "? ", "a"])
+@pytest.mark.parametrize("piece", [" ", ".", "A. ", "No. 5 ", "\n", "x\n", "? ", "a"])
 def test_time_is_linear_in_the_text(piece: str) -> None:
     # A quadratic pattern would take minutes here.
     text = "Oil" + piece * (200_000 // len(piece))
