@@ -62,8 +62,8 @@ def show(text: str, analysis: Analysis, svg: Path | None = None, console: Consol
     out.print(table)
     if analysis.coverage:
         read = analysis.coverage
-        out.print(
-            f"\n{len(entities)} spans; {read.tokens} tokens read in {read.windows} windows.", style="dim"
-        )
+        windows = f"{read.windows} window{'s' if read.windows > 1 else ''}"
+        line = f"\n{len(entities)} spans; {read.tokens} tokens read in {windows}."
+        out.print(line, style="dim", highlight=False)
     if svg:
         out.save_svg(str(svg), title="embargo analyze")
