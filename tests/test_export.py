@@ -11,21 +11,16 @@ from serving.analyzer import Analyzer
 from serving.errors import TrainingError
 from serving.model_folder import ModelFolder
 from serving.run import Batch, onnx_forward
-from training.backbone import load_backbone
 from training.corpus import AnnotatedDocument
 from training.export import export_graph, fused_operators
 from training.model import JointModel
 from training.reexport import export_folder
-from training.schema import Schema
-from training.weights import load_heads, round_to_half, torch_forward
+from training.weights import load_trained, round_to_half, torch_forward
 
 
 @pytest.fixture(scope="module")
-def model(tiny_folder: Path, schema: Schema) -> JointModel:
-    backbone = load_backbone(str(tiny_folder), dropout=0.0)
-    made = JointModel(backbone.encoder, len(schema.tags), len(schema.labels), dropout=0.0)
-    load_heads(made, str(tiny_folder), schema)
-    return made.eval()
+def model(tiny_folder: Path) -> JointModel:
+    return load_trained(ModelFolder.open(tiny_folder))[0].eval()
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -28,7 +28,6 @@ class Backbone:
     tokenizer_settings: dict[str, str]
     """What `transformers` wants beside tokenizer.json, for tools that load the folder."""
     special_tokens: SpecialTokens
-    name: str
 
 
 def load_backbone(source: str, dropout: float) -> Backbone:
@@ -44,7 +43,7 @@ def load_backbone(source: str, dropout: float) -> Backbone:
         config = AutoConfig.from_pretrained(place)
         config.hidden_dropout_prob = dropout
         # On a CPU the random numbers for a mask over every attention weight are drawn on one
-        # thread and cost a fifth of a step; the hidden dropout regularises as well.
+        # thread and cost a fifth of a step (docs/LOG.md).
         config.attention_probs_dropout_prob = 0.0
         # "eager": the attention that ONNX Runtime's optimizer recognises and fuses.
         extra = {"add_pooling_layer": False} if config.model_type in ("bert", "roberta") else {}
@@ -65,7 +64,7 @@ def load_backbone(source: str, dropout: float) -> Backbone:
         pad=_first(tokenizer.pad_token_id, 0),
     )
     settings = {"tokenizer_class": type(tokenizer).__name__, **tokenizer.special_tokens_map}
-    return Backbone(encoder, backend, settings, special, PACKAGED if source == BACKBONE else source)
+    return Backbone(encoder, backend, settings, special)
 
 
 def _packaged() -> str:

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from serving.model_folder import EmbargoConfig
+from training.backbone import BACKBONE
 from training.manifest import Provenance
-
-BACKBONE = "backbone"
-"""The name of the packaged encoder as a start (training/backbone.py)."""
 
 Metrics = Mapping[str, Mapping[str, Any]]
 """Evaluation summaries by data set."""

@@ -9,12 +9,9 @@ import orjson
 
 from serving.errors import TrainingError
 from serving.model_folder import FILES, ModelFolder
-from training.backbone import load_backbone
 from training.folder import EvaluationSet, TrainedModel, Write, write_folder
 from training.manifest import Provenance, file_hashes
-from training.model import JointModel
-from training.schema import schema_of_model
-from training.weights import load_heads
+from training.weights import load_trained
 
 
 def recalibrate(
@@ -26,14 +23,9 @@ def recalibrate(
     new dev files and both commands. Returns the metrics by data set.
     """
     opened = ModelFolder.open(folder)
-    if not (folder / FILES.weights).is_file():
-        raise TrainingError(f"{folder} has no {FILES.weights}, which calibration exports from.")
     if not any(s.is_dev for s in sets):
         raise TrainingError("no dev documents to calibrate on; expected a corpus folder with dev.jsonl.")
-    schema = schema_of_model(opened.config)
-    backbone = load_backbone(str(folder), dropout=0.0)
-    model = JointModel(backbone.encoder, len(schema.tags), len(schema.labels), dropout=0.0)
-    load_heads(model, str(folder), schema)
+    model, backbone, schema = load_trained(opened)
     manifest = orjson.loads((folder / FILES.manifest).read_bytes())
     made = Provenance(
         manifest["command"], manifest["seed"], manifest["backbone"], manifest["data"], manifest["code"]

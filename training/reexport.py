@@ -10,15 +10,12 @@ from serving.analyzer import Analyzer
 from serving.errors import TrainingError
 from serving.model_folder import FILES, ModelFolder
 from serving.run import onnx_forward
-from training.backbone import load_backbone
 from training.corpus import AnnotatedDocument
 from training.evaluate import read
 from training.export import Variant, export_graph
 from training.gate import GateReport, compare
 from training.manifest import rehash
-from training.model import JointModel
-from training.schema import schema_of_model
-from training.weights import load_heads
+from training.weights import load_trained
 
 
 def export_folder(
@@ -30,18 +27,9 @@ def export_folder(
     is left at `target`.
     """
     opened = ModelFolder.open(folder)
-    if not (folder / FILES.weights).is_file():
-        raise TrainingError(
-            f"{folder} has no {FILES.weights} to export from (a release may leave it out); "
-            "train a model first with `make train`, and export that."
-        )
     if target.exists():
         raise TrainingError(f"{target} exists already; choose another folder with -o, or remove it.")
-    schema = schema_of_model(opened.config)
-    backbone = load_backbone(str(folder), dropout=0.0)
-    model = JointModel(backbone.encoder, len(schema.tags), len(schema.labels), dropout=0.0)
-    if not load_heads(model, str(folder), schema):
-        raise TrainingError(f"{folder / FILES.weights} holds no heads for the labels of {FILES.config}.")
+    model, _, schema = load_trained(opened)
 
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

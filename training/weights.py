@@ -19,10 +19,10 @@ from serving.model_folder import (
 )
 from serving.run import Batch, Forward, TokenOutputs
 from serving.windows import WindowShape
-from training.backbone import Backbone, is_model_folder
+from training.backbone import Backbone, is_model_folder, load_backbone
 from training.config import TrainConfig
 from training.model import JointModel
-from training.schema import Schema
+from training.schema import Schema, schema_of_model
 
 
 def draft_config(config: TrainConfig, schema: Schema, backbone: Backbone) -> EmbargoConfig:
@@ -81,6 +81,25 @@ def load_heads(model: JointModel, source: str, schema: Schema) -> bool:
     heads = {name: tensors[_outside_name(name, prefix)].float() for name in names}
     model.load_state_dict(heads, strict=False)
     return True
+
+
+def load_trained(folder: ModelFolder) -> tuple[JointModel, Backbone, Schema]:
+    """The model of a trained folder, its backbone and its schema.
+
+    Raises TrainingError if the folder lacks its weights, or they hold no heads.
+    """
+    source = str(folder.path)
+    if not (folder.path / FILES.weights).is_file():
+        raise TrainingError(
+            f"{source} has no {FILES.weights} (a release may leave it out); expected a folder with "
+            "weights: train one with `make train`."
+        )
+    schema = schema_of_model(folder.config)
+    backbone = load_backbone(source, dropout=0.0)
+    model = JointModel(backbone.encoder, len(schema.tags), len(schema.labels), dropout=0.0)
+    if not load_heads(model, source, schema):
+        raise TrainingError(f"{source}/{FILES.weights} holds no heads; train the model again.")
+    return model, backbone, schema
 
 
 def source_fingerprint(source: str) -> str:
