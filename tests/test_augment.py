@@ -9,13 +9,18 @@ from hypothesis import strategies as st
 
 from serving.errors import CorpusError
 from training.augment import Augmenter, hard_wrap, plain_typography, replace_names
+from training.config import TrainConfig
 from training.corpus import AnnotatedDocument, Span
 from training.edits import Edit, apply_edits
-from training.gazetteer import Gazetteer, running_case
+from training.gazetteer import Gazetteer, names_of_several, running_case
 from training.markup import parse_markup, to_markup
 
 GAZETTEER = Gazetteer(
-    {"PERSON": {"x": ["Mehrdad Jalili"]}, "VESSEL": {"x": ["Arya Star"]}, "ORG": {"x": ["Paya Trading FZE"]}}
+    {
+        "PERSON": {"x": ["Mehrdad Jalili"]},
+        "VESSEL": {"x": ["Arya Star", "Negin"]},
+        "ORG": {"x": ["Paya Trading FZE", "Acme"]},
+    }
 )
 
 
@@ -45,15 +50,30 @@ def test_edits_over_borders_or_each_other_are_refused(edits: list[Edit]) -> None
 def test_a_name_changes_wherever_it_stands() -> None:
     given_document = document(
         "[[Kim Jong Un|PERSON]] saw the [[Wise Honest|VESSEL]]. [[KIM JONG UN|PERSON]],"
-        " [[Kim|PERSON]] left; [[OFAC|ORG]] and"
-        " [[Korea Coal Corp.|ORG]] in [[Rajin|LOCATION]]. [[WISE HONEST|VESSEL]]!"
+        " [[Un|PERSON]] left; [[OFAC|ORG]] and the [[Security Council|ORG]],"
+        " [[Korea Coal Corp.|ORG]] ([[Korea|ORG]]) in [[Rajin|LOCATION]], the [[Ryomyong|VESSEL]]."
+        " [[WISE HONEST|VESSEL]]!"
     )
-    changed = replace_names(given_document, GAZETTEER, np.random.default_rng(0))
+    well_known = frozenset({"security council"})
+    changed = replace_names(given_document, GAZETTEER, well_known, np.random.default_rng(0))
     assert to_markup(changed.text, changed.entities) == (
         "[[Mehrdad Jalili|PERSON]] saw the [[Arya Star|VESSEL]]. [[MEHRDAD JALILI|PERSON]],"
-        " [[Jalili|PERSON]] left; [[OFAC|ORG]] and"
-        " [[Paya Trading FZE|ORG]] in [[Rajin|LOCATION]]. [[ARYA STAR|VESSEL]]!"
+        " [[Jalili|PERSON]] left; [[OFAC|ORG]] and the [[Security Council|ORG]],"
+        " [[Paya Trading FZE|ORG]] ([[Paya|ORG]]) in [[Rajin|LOCATION]], the [[Negin|VESSEL]]."
+        " [[ARYA STAR|VESSEL]]!"
     )
+
+
+def test_names_of_one_document_are_lent_to_others() -> None:
+    documents = [
+        document("[[OFAC|ORG]] named [[Kim Yo|PERSON]] and [[Rajin|LOCATION]]"),
+        document("[[Ofac|ORG]] named [[Li Na|PERSON]] and [[Acme Ltd|ORG]]; [[KPA|ORG]]"),
+    ]
+    assert names_of_several(documents) == {"ofac"}
+    assert Gazetteer.of(documents, {"PERSON", "ORG"}).groups == {
+        "PERSON": {"0": ["Kim Yo"], "1": ["Li Na"]},
+        "ORG": {"1": ["Acme Ltd"]},
+    }
 
 
 def test_typography_becomes_plain() -> None:
@@ -73,10 +93,14 @@ def test_hard_wraps_may_fall_into_a_name() -> None:
 
 def test_chances_of_one_and_none() -> None:
     given_document = AnnotatedDocument("d", "“Kim”", (Span(1, 4, "PERSON"),), (), title="T")
-    always = Augmenter(GAZETTEER, 1.0, 1.0, 1.0, 1.0)(given_document, np.random.default_rng(1))
-    never = Augmenter(GAZETTEER, 0.0, 0.0, 0.0, 0.0)(given_document, np.random.default_rng(1))
-    assert (always.title, always.text) == (None, '"Kim"')
-    assert never == given_document
+    shares = {"names_share": 1.0, "typography_share": 1.0, "wrap_share": 1.0, "drop_title_share": 1.0}
+    always, never = TrainConfig(**shares), TrainConfig(**dict.fromkeys(shares, 0.0))
+    shown = [
+        Augmenter(c, GAZETTEER, frozenset())(given_document, np.random.default_rng(1))
+        for c in (always, never)
+    ]
+    assert (shown[0].title, shown[0].text) == (None, '"Kim"')
+    assert shown[1] is given_document
 
 
 def test_names_are_read_in_running_case(tmp_path: Path) -> None:

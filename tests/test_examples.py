@@ -49,7 +49,7 @@ def test_types_a_corpus_leaves_out_stay_open(tokenizer: Tokenizer, schema: Schem
     partial = AnnotatedDocument(
         "d", "oil in Russia", (Span(7, 13, "LOCATION"),), None, known_types=frozenset({"LOCATION"})
     )
-    rows, _ = encode([partial], tokenizer, schema)
+    rows = encode([partial], tokenizer, schema).rows
     batcher = Batcher(tiny.run, tiny.config.window_shape(), len(schema.labels), 100)
     batch = batcher.batch([Example.from_row(rows[0])])
     allowed = {schema.tags[t] for t in np.flatnonzero(batch.allowed[0].numpy())}
@@ -67,7 +67,7 @@ def test_a_type_that_is_not_vouched_for_stays_open(tokenizer: Tokenizer, schema:
 
 def test_a_batch_holds_every_token_once(tokenizer: Tokenizer, schema: Schema, tiny: Analyzer) -> None:
     documents = [AnnotatedDocument(str(n), "oil and coal " * n, (), ("relief",)) for n in (1, 30, 7)]
-    rows, _ = encode(documents, tokenizer, schema)
+    rows = encode(documents, tokenizer, schema).rows
     examples = [Example.from_row(row) for row in rows]
     batch = Batcher(tiny.run, tiny.config.window_shape(), len(schema.labels), 100).batch(examples)
     ids = batch.inputs[0][batch.owned]
@@ -76,7 +76,7 @@ def test_a_batch_holds_every_token_once(tokenizer: Tokenizer, schema: Schema, ti
 
 
 def test_rows_keep_examples(tokenizer: Tokenizer, schema: Schema, corpus: list[AnnotatedDocument]) -> None:
-    rows, _ = encode(corpus, tokenizer, schema)
+    rows = encode(corpus, tokenizer, schema).rows
     again = Example.from_row(Example.from_row(rows[0]).to_row())
     assert again.stream.ids.tolist() == rows[0]["ids"]
     assert again.labels is not None
@@ -86,7 +86,7 @@ def test_rows_keep_examples(tokenizer: Tokenizer, schema: Schema, corpus: list[A
 def test_one_case_changes_shapes_and_nothing_else(
     tokenizer: Tokenizer, schema: Schema, corpus: list[AnnotatedDocument]
 ) -> None:
-    rows, _ = encode(corpus, tokenizer, schema)
+    rows = encode(corpus, tokenizer, schema).rows
     example = Example.from_row(rows[0])
     shown = in_one_case(example, "upper")
     assert (shown.stream.ids == example.stream.ids).all()

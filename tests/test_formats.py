@@ -6,8 +6,10 @@ from tempfile import TemporaryDirectory
 
 import orjson
 import pytest
+import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spacy.tokens import DocBin
 
 from serving.errors import CorpusError
 from training.corpus import AnnotatedDocument, Span
@@ -87,6 +89,49 @@ def test_conll_keeps_whole_word_spans_and_reports_the_rest(corpus: list[Annotate
     assert wanted - shared <= kept <= wanted + losses.counts["span over two sentences"]
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(documents(), max_size=3))
+def test_docbin_keeps_all_but_spans_inside_a_token(corpus: list[AnnotatedDocument]) -> None:
+    back, losses = there_and_back("spacy", corpus)
+    assert [replace(d, entities=(), title_entities=()) for d in back] == [
+        replace(d, entities=(), title_entities=()) for d in corpus
+    ]
+    changed = sum(
+        len(set(getattr(before, field)) - set(getattr(after, field)))
+        for before, after in zip(corpus, back, strict=True)
+        for field in ("entities", "title_entities")
+    )
+    assert changed == losses.counts.total()
+
+
+def test_docbin_is_what_spacy_trains_on(tmp_path: Path) -> None:
+    document = AnnotatedDocument(
+        "a",
+        "OFAC said.",
+        (Span(0, 4, "ORG"),),
+        ("relief",),
+        title="Kim",
+        title_entities=(Span(0, 3, "PERSON"),),
+    )
+    other = AnnotatedDocument("b", "Oil rose.", (), ("not_sanctions",))
+    FORMATS["spacy"].write([document, other], tmp_path / "train.spacy", Losses())
+    docs = list(DocBin().from_disk(tmp_path / "train.spacy").get_docs(spacy.blank("en").vocab))
+    assert docs[0].text == "Kim\n\nOFAC said."
+    assert [(e.text, e.label_) for e in docs[0].ents] == [("Kim", "PERSON"), ("OFAC", "ORG")]
+    assert docs[1].cats == {"not_sanctions": 1.0, "relief": 0.0}
+
+
+def test_a_docbin_of_others_is_read(tmp_path: Path) -> None:
+    doc = spacy.blank("en").make_doc("Kim left")
+    doc.ents = [doc.char_span(0, 3, label="PERSON")]
+    doc.cats = {"relief": 0.9, "designation": 0.0}
+    bare = spacy.blank("en").make_doc("Oil")
+    DocBin(store_user_data=True, docs=[doc, bare]).to_disk(tmp_path / "x.spacy")
+    first, second = FORMATS["spacy"].read(tmp_path / "x.spacy", Losses())
+    assert first == AnnotatedDocument("0", "Kim left", (Span(0, 3, "PERSON"),), ("relief",))
+    assert second == AnnotatedDocument("1", "Oil", (), None)
+
+
 def test_conll_of_a_sentence() -> None:
     document = AnnotatedDocument(
         "0", "Kim Jong Un met OFAC.", (Span(0, 11, "PERSON"), Span(16, 20, "ORG")), None
@@ -143,6 +188,7 @@ def test_exports_of_the_tools_themselves_are_read(tmp_path: Path) -> None:
         ("conll", b"Kim PERSON"),
         ("conll", b"\xff"),
         ("hugging-face", b"x"),
+        ("spacy", b"x"),
     ],
 )
 def test_what_is_not_the_format_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
@@ -154,6 +200,6 @@ def test_what_is_not_the_format_is_refused(tmp_path: Path, name: str, content: b
 
 def test_document_without_labels_stays_without(tmp_path: Path) -> None:
     document = AnnotatedDocument("a", "Kim", (), None)
-    for name in ("doccano", "prodigy", "label-studio", "hugging-face"):
+    for name in ("doccano", "prodigy", "label-studio", "hugging-face", "spacy"):
         assert there_and_back(name, [document])[0][0].cats is None
         assert there_and_back(name, [replace(document, cats=())])[0][0].cats == ()

@@ -8,8 +8,9 @@ import torch
 
 from serving.errors import TrainingError
 from training.config import TrainConfig
-from training.corpus import AnnotatedDocument
+from training.corpus import AnnotatedDocument, Span
 from training.data import TrainingData
+from training.gazetteer import Gazetteer
 from training.schema import Schema
 from training.train import Run, Training
 
@@ -52,7 +53,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     schema: Schema,
     backbone_folder: Path,
 ) -> None:
-    config = replace(tiny_config, checkpoint_minutes=0.0, dropout=0.1)
+    config = replace(tiny_config, checkpoint_minutes=0.0, dropout=0.1, names_share=0.5, wrap_share=0.5)
     whole = training(tmp_path / "whole", config, corpus, schema, backbone_folder)
     undisturbed = whole.run()
 
@@ -72,6 +73,31 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert repr(state) == repr(undisturbed)  # as text, for NaN is not equal to NaN
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+
+
+def test_documents_are_shown_changed_and_otherwise_each_epoch(
+    tmp_path: Path,
+    tiny_config: TrainConfig,
+    corpus: list[AnnotatedDocument],
+    schema: Schema,
+    backbone_folder: Path,
+) -> None:
+    document = AnnotatedDocument("n", "Kxq Oil Bank said two", (Span(0, 12, "ORG"),), ("not_sanctions",))
+    config = replace(tiny_config, names_share=1.0, lower_case_share=0.0, upper_case_share=0.0)
+    gazetteer = Gazetteer({"ORG": {"x": ["Coal Port", "Port of Russia", "Security Council Ship"]}})
+    run = Run(
+        config, TrainingData([document], corpus[:4], (), gazetteer), schema, str(backbone_folder), tmp_path
+    )
+    epochs = Training(run, quiet).data
+    shown = [epochs.examples(epochs.plan(epoch), 0)[0] for epoch in (0, 1, 2, 3, 4, 0)]
+    texts = [tuple(example.stream.ids) for example in shown]
+    assert len(set(texts)) > 1
+    assert texts[0] == texts[-1]
+    for example in shown:
+        kinds = [schema.tags[tag] for tag in example.tags]
+        assert kinds[0] == "B-ORG"
+        assert kinds[-2:] == ["O", "O"]
+        assert set(kinds[1:-2]) == {"I-ORG"}
 
 
 def test_a_checkpoint_of_another_run_is_refused(
@@ -95,6 +121,7 @@ def test_a_checkpoint_of_another_run_is_refused(
         ("unknown = 1", "unknown setting"),
         ("epochs =", "TOML"),
         ("dropout = true", "expected float"),
+        ("name_types = 'PERSON'", "expected list of strings"),
     ],
 )
 def test_a_wrong_setting_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -106,8 +133,9 @@ def test_a_wrong_setting_is_refused(tmp_path: Path, text: str, message: str) -> 
 
 def test_settings_override_defaults(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
-    path.write_text("epochs = 3\nencoder_learning_rate = 1e-5\n")
+    path.write_text("epochs = 3\nencoder_learning_rate = 1e-5\nname_types = ['SHIP']\n")
     config = TrainConfig.from_toml(path)
+    assert config.name_types == ("SHIP",)
     assert (config.epochs, config.encoder_learning_rate, config.seed) == (3, 1e-5, TrainConfig().seed)
 
 
@@ -127,6 +155,7 @@ def test_what_decides_a_run_is_in_its_id(
         replace(run, schema=replace(schema, labels=dict(reversed(schema.labels.items())))),
         replace(run, data=TrainingData(train=corpus[3:], dev=corpus[:3])),
         replace(run, data=replace(data, partial=[partial])),
+        replace(run, data=replace(data, gazetteer=Gazetteer({"ORG": {"x": ["Acme"]}}))),
         replace(run, data=replace(data, partial=[replace(partial, known_types=frozenset({"VESSEL"}))])),
     ]
     assert len({other.run_id() for other in [run, *others]}) == 1 + len(others)

@@ -5,11 +5,12 @@ What each switch is worth stands in docs/LOG.md. Case is changed later, on token
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from training.config import TrainConfig
 from training.corpus import AnnotatedDocument, Span
 from training.edits import Edit, edit_document
 from training.gazetteer import Gazetteer
@@ -21,58 +22,53 @@ _SPACE = re.compile(r"(?<=\S) (?=\S)")
 
 @dataclass(frozen=True, slots=True)
 class Augmenter:
-    """Chances, a document, of each change; names come from `gazetteer`."""
+    """Changes documents by the chances of a TrainConfig."""
 
+    config: TrainConfig
     gazetteer: Gazetteer
-    names_share: float
-    typography_share: float
-    wrap_share: float
-    drop_title_share: float
+    well_known: frozenset[str]
+    """Names that stay what they are, case ignored."""
 
     def __call__(self, document: AnnotatedDocument, random: np.random.Generator) -> AnnotatedDocument:
         """The document, changed or not; the same random state gives the same change."""
         luck = random.uniform(size=4)
-        if luck[0] < self.names_share:
-            document = replace_names(document, self.gazetteer, random)
-        if luck[1] < self.typography_share:
+        if luck[0] < self.config.names_share:
+            document = replace_names(document, self.gazetteer, self.well_known, random)
+        if luck[1] < self.config.typography_share:
             document = plain_typography(document)
-        if luck[2] < self.wrap_share:
+        if luck[2] < self.config.wrap_share:
             document = hard_wrap(document, int(random.integers(60, 90)))
-        if luck[3] < self.drop_title_share:
+        if luck[3] < self.config.drop_title_share:
             document = replace(document, title=None, title_entities=())
         return document
 
 
 def replace_names(
-    document: AnnotatedDocument, gazetteer: Gazetteer, random: np.random.Generator
+    document: AnnotatedDocument,
+    gazetteer: Gazetteer,
+    well_known: frozenset[str],
+    random: np.random.Generator,
 ) -> AnnotatedDocument:
     """Put other names in the place of all that the gazetteer has a type for.
 
-    A surface becomes the same name wherever it stands, whatever its case; one word of a full
-    name (a surname, first or last) follows it. Other single words stay: acronyms are explained
-    in the text, and a surname without its full name may be anybody's.
+    A name becomes the same other name wherever it stands, whatever its case; its first or last
+    word alone, a surname or a firm's short name, follows it. Names that many documents share
+    stay, for what is said of a ministry is not said of a shell firm.
     """
-    names = dict(gazetteer.draw(random))
-    every = [
-        *_mentions(document.title or "", document.title_entities),
-        *_mentions(document.text, document.entities),
-    ]
     chosen: dict[tuple[str, str], str] = {}
-    for kind, surface in sorted(
-        {(k, s.casefold()) for k, s in every if k in names}, key=lambda m: (-len(m[1]), m)
-    ):
-        short = next(
-            (
-                new.split()[-1]
-                for (k, old), new in chosen.items()
-                if k == kind == "PERSON" and surface in old.split()
-            ),
-            None,
-        )
-        if short:
-            chosen[kind, surface] = short
-        elif len(surface.split()) > 1 or kind == "VESSEL":
-            chosen[kind, surface] = names[kind][random.integers(len(names[kind]))]
+    pools = dict(gazetteer.draw(random))
+    names = {(kind, surface.casefold()): surface.isupper() for kind, surface in document.mentions()}
+    # Longest first, so that a short form meets the name it belongs to.
+    for kind, name in sorted(names, key=lambda m: (-len(m[1]), m)):
+        if kind not in pools or name in well_known:
+            continue
+        words = len(name.split())
+        if short := _short_form(kind, name, chosen):
+            chosen[kind, name] = short
+        elif words > 1 or not (names[kind, name] and len(name) <= _LONGEST_ACRONYM):
+            fitting = [new for new in pools[kind] if (len(new.split()) > 1) == (words > 1)]
+            if fitting:
+                chosen[kind, name] = fitting[random.integers(len(fitting))]
 
     def edits(text: str, spans: tuple[Span, ...]) -> list[Edit]:
         found = []
@@ -87,6 +83,21 @@ def replace_names(
         edits(document.text, document.entities),
         edits(document.title or "", document.title_entities),
     )
+
+
+_LONGEST_ACRONYM = 6
+"""A longer word in capitals is a name in a headline or of a speaker; an acronym is spelt out
+somewhere, so it stays."""
+
+
+def _short_form(kind: str, name: str, chosen: Mapping[tuple[str, str], str]) -> str | None:
+    """The first or last word of the name that stands for what `name` is the first or last word of."""
+    for (other_kind, old), new in chosen.items():
+        if other_kind == kind and len(old.split()) > 1:
+            for at in (-1, 0):
+                if old.split()[at] == name:
+                    return new.split()[at]
+    return None
 
 
 def plain_typography(document: AnnotatedDocument) -> AnnotatedDocument:
@@ -114,7 +125,3 @@ def hard_wrap(document: AnnotatedDocument, width: int) -> AnnotatedDocument:
             edits.append(Edit(space.start(), space.end(), "\n"))
             column = 0
     return edit_document(document, edits)
-
-
-def _mentions(text: str, spans: tuple[Span, ...]) -> Iterator[tuple[str, str]]:
-    return ((s.type, text[s.start : s.end]) for s in spans)

@@ -71,6 +71,32 @@ def train(
 
 
 @app.command()
+def trials(
+    file: Annotated[Path, typer.Argument(help="TOML file of variants, seeds and corpora (docs/trials).")],
+    output: Annotated[Path | None, typer.Option("-o", help="Folder of the rows.")] = None,
+    restart: Annotated[bool, typer.Option(help="Run finished trials again.")] = False,
+    schema_file: SchemaOption = None,
+) -> None:
+    """Train variants of a run side by side and compare them: ablations and learning curves."""
+    needs_training_extra()
+    from training.manifest import Provenance
+    from training.trials import TrialFile, TrialRunner, plot_by_documents, table
+
+    found = TrialFile.load(file)
+    target = output or BUILD / "trials" / file.stem
+    if restart:
+        shutil.rmtree(target, ignore_errors=True)
+    schema = load_schema(schema_file or schema_of(Path(found.data[0])))
+    code = Provenance.now(_command(), 0, found.start, {}).code_hash()
+    with ProgressView() as progress:
+        rows = TrialRunner(found, schema, target, code).run(progress)
+    Console().print(table(rows))
+    if len({row["documents"] for row in rows}) > 1:
+        plot_by_documents(rows, target / "curve.png")
+    typer.echo(f"Wrote {target}.")
+
+
+@app.command()
 def evaluate(
     model: serving_cli.ModelOption = RELEASED_MODEL,
     data: Annotated[

@@ -13,6 +13,8 @@ class TrainConfig:
     """Defaults of `make train`. Unknown keys and wrong types in a TOML file raise."""
 
     seed: int = 13
+    documents: int = 0
+    """Train on so many documents, drawn by the seed, as learning curves do; 0: all."""
     epochs: int = 5
     """Passes over the fully annotated documents. In a run of eight, dev labels were best after
     the fifth and overfitted from there (docs/LOG.md); spans gained half a point more."""
@@ -54,6 +56,19 @@ class TrainConfig:
     upper_case_share: float = 0.06
     """Documents shown as if typed in one case, so that case is evidence and not a crutch."""
 
+    names_share: float = 0.0
+    """Documents shown with other names (training/augment.py)."""
+    name_types: tuple[str, ...] = ("PERSON", "ORG", "VESSEL", "FACILITY")
+    """Types whose names are taken from other training documents, where there is no gazetteer."""
+    gazetteer: str = ""
+    """File of names by type, in the place of those of the training documents."""
+    typography_share: float = 0.0
+    """Documents shown with straight quotes and plain hyphens."""
+    wrap_share: float = 0.0
+    """Documents shown with hard line breaks."""
+    drop_title_share: float = 0.0
+    """Documents shown without their title."""
+
     checkpoint_minutes: float = 5.0
     """How much work a kill may cost."""
 
@@ -72,9 +87,15 @@ class TrainConfig:
             if key not in types:
                 known = ", ".join(field.name for field in fields(self))
                 raise TrainingError(f"unknown setting {key!r}; known are {known}")
-            wanted = (int, float) if types[key] is float else types[key]
+            wanted: Any = types[key]
+            if wanted is float:
+                wanted = (int, float)
+            elif wanted == tuple[str, ...]:
+                wanted = list
             if not isinstance(value, wanted) or isinstance(value, bool):
+                expected = "list of strings" if wanted is list else types[key].__name__
                 raise TrainingError(
-                    f"setting {key} is {value!r}, a {type(value).__name__}; expected {types[key].__name__}"
+                    f"setting {key} is {value!r}, a {type(value).__name__}; expected {expected}"
                 )
-        return replace(self, **values)
+        tuples = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+        return replace(self, **{**values, **tuples})

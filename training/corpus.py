@@ -45,6 +45,12 @@ class AnnotatedDocument:
         """The part that the engine reads."""
         return Document(text=self.text, title=self.title, id=self.id)
 
+    def mentions(self) -> Iterator[tuple[str, str]]:
+        """Type and surface of each span, the title's first."""
+        for text, spans in ((self.title or "", self.title_entities), (self.text, self.entities)):
+            for span in spans:
+                yield span.type, text[span.start : span.end]
+
     def to_json(self) -> bytes:
         """One line of a corpus file, without the line's end."""
         row: dict[str, Any] = {

@@ -201,6 +201,7 @@ def _print_details(columns: "Mapping[str, Statistics]") -> None:
         ("words per mention", lambda s: f"{s.words_per_mention:.1f}"),
         ("vocabulary of 50,000 words", lambda s: s.vocabulary),
         ("distinct-2 of 50,000 words", lambda s: f"{s.distinct_2:.3f}"),
+        ("sentences in several documents", lambda s: s.shared_sentences),
         ("genres", lambda s: len(s.genres)),
     ]
     for title, value in rows:

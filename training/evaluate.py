@@ -63,19 +63,19 @@ class Evaluation:
         """What goes into reports, as plain JSON values."""
         return {
             "documents": self.documents,
-            "span_micro_f1": _rounded(self.spans.micro.f1),
-            "span_micro_f1_interval": [_rounded(x) for x in self.span_interval()],
-            "span_precision": _rounded(self.spans.micro.precision),
-            "span_recall": _rounded(self.spans.micro.recall),
-            "label_macro_f1": _rounded(self.labels.macro_f1),
-            "label_macro_f1_interval": [_rounded(x) for x in self.label_interval()],
+            "span_micro_f1": rounded(self.spans.micro.f1),
+            "span_micro_f1_interval": [rounded(x) for x in self.span_interval()],
+            "span_precision": rounded(self.spans.micro.precision),
+            "span_recall": rounded(self.spans.micro.recall),
+            "label_macro_f1": rounded(self.labels.macro_f1),
+            "label_macro_f1_interval": [rounded(x) for x in self.label_interval()],
             "label_thresholds": self.thresholds,
-            "span_calibration_error": _rounded(self.span_calibration_error),
-            "label_calibration_error": _rounded(self.label_calibration_error),
+            "span_calibration_error": rounded(self.span_calibration_error),
+            "label_calibration_error": rounded(self.label_calibration_error),
             "gold_spans": sum(map(len, self.gold_spans)),
             "unreachable_spans": self.unreachable_spans,
             "sources": {
-                source: {"documents": documents, "span_micro_f1": _rounded(f1)}
+                source: {"documents": documents, "span_micro_f1": rounded(f1)}
                 for source, (documents, f1) in self.span_f1_by_source.items()
             },
             "types": _table(self.spans),
@@ -195,15 +195,15 @@ def _span_keys(document: AnnotatedDocument) -> Iterator[tuple[object, ...]]:
 def _table(scores: Scores) -> dict[str, dict[str, float | int | None]]:
     return {
         name: {
-            "precision": _rounded(counts.precision),
-            "recall": _rounded(counts.recall),
-            "f1": _rounded(counts.f1),
+            "precision": rounded(counts.precision),
+            "recall": rounded(counts.recall),
+            "f1": rounded(counts.f1),
             "gold": counts.gold,
         }
         for name, counts in scores.per_class.items()
     }
 
 
-def _rounded(value: float) -> float | None:
+def rounded(value: float) -> float | None:
     """Four decimals; None where there is nothing to measure, for JSON knows no NaN."""
     return None if value != value else round(value, 4)

@@ -92,11 +92,20 @@ def gold_tags(document: AnnotatedDocument, stream: TokenStream, schema: Schema) 
     return Tagging(tags, unreachable)
 
 
-def encode(
-    documents: Sequence[AnnotatedDocument], tokenizer: Tokenizer, schema: Schema
-) -> tuple[datasets.Dataset, list[Span]]:
-    """Examples of all readable documents as rows, and all gold spans that tokens cannot reach."""
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Documents that the tokenizer could read, an example each."""
+
+    documents: list[AnnotatedDocument]
+    rows: datasets.Dataset
+    unreachable: list[Span]
+    """Gold spans that tokens cannot reach, those of unreadable documents among them."""
+
+
+def encode(documents: Sequence[AnnotatedDocument], tokenizer: Tokenizer, schema: Schema) -> Encoded:
+    """Examples of all readable documents."""
     streams = tokenizer.encode([document.document() for document in documents])
+    readable: list[AnnotatedDocument] = []
     rows: list[dict[str, Any]] = []
     unreachable: list[Span] = []
     for document, stream in zip(documents, streams, strict=True):
@@ -110,10 +119,11 @@ def encode(
         labels = None
         if document.cats is not None:
             labels = np.array([name in document.cats for name in schema.labels], dtype=np.float32)
+        readable.append(document)
         rows.append(Example(stream, tagging.tags, known_tags, labels).to_row())
     # By column: from_list cannot make a table of no rows.
     columns = {name: [row[name] for row in rows] for name in _FEATURES}
-    return datasets.Dataset.from_dict(columns, features=_FEATURES), unreachable
+    return Encoded(readable, datasets.Dataset.from_dict(columns, features=_FEATURES), unreachable)
 
 
 # Rows of Arrow and not Python objects: a large corpus stays compact.

@@ -1,12 +1,14 @@
-"""Names to put in the place of others: by type, in groups whose names come from one region."""
+"""Names to put in the place of others: by type, in groups whose names go together."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from serving.errors import CorpusError
+from training.corpus import AnnotatedDocument
 from training.formats.jsonl import read_rows
 
 _SMALLEST_GROUP = 20
@@ -18,7 +20,7 @@ _FORM_WORDS = {"LLC", "LTD", "LTD.", "JSC", "OOO", "OAO", "PJSC", "FZE", "FZCO",
 class Gazetteer:
     """Names by type and group; names of one group sound alike, as those of one story do."""
 
-    groups: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    groups: dict[str, dict[str, list[str]]]
     """Type -> group -> names in the case of running text."""
 
     @classmethod
@@ -37,12 +39,29 @@ class Gazetteer:
         large = {k: {g: n for g, n in by.items() if len(n) >= _SMALLEST_GROUP} for k, by in groups.items()}
         return cls({kind: by_group for kind, by_group in large.items() if by_group})
 
+    @classmethod
+    def of(cls, documents: Sequence[AnnotatedDocument], types: Collection[str]) -> "Gazetteer":
+        """The names that only one of the documents has, in groups by document."""
+        well_known = names_of_several(documents)
+        groups: dict[str, dict[str, list[str]]] = {}
+        for number, document in enumerate(documents):
+            for kind, name in sorted(set(document.mentions())):
+                if kind in types and name.casefold() not in well_known and not name.isupper():
+                    groups.setdefault(kind, {}).setdefault(str(number), []).append(name)
+        return cls(groups)
+
     def draw(self, random: np.random.Generator) -> Iterator[tuple[str, list[str]]]:
         """For one document: each type with the names of one group, larger groups more often."""
         for kind, by_group in self.groups.items():
             sizes = np.array([len(names) for names in by_group.values()], dtype=np.float64)
             chosen = random.choice(len(sizes), p=sizes / sizes.sum())
             yield kind, list(by_group.values())[chosen]
+
+
+def names_of_several(documents: Sequence[AnnotatedDocument]) -> frozenset[str]:
+    """Surfaces, case ignored, that more than one document mentions: ministries, statesmen, states."""
+    counts = Counter(name for d in documents for name in {surface.casefold() for _, surface in d.mentions()})
+    return frozenset(name for name, count in counts.items() if count > 1)
 
 
 def running_case(name: str, kind: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from serving.errors import CorpusError, TrainingError
@@ -14,6 +15,7 @@ from training.config import TrainConfig
 from training.corpus import AnnotatedDocument, Split, read_corpus, split_file
 from training.data import TrainingData
 from training.folder import EvaluationSet, TrainedModel, write_folder
+from training.gazetteer import Gazetteer
 from training.manifest import Provenance
 from training.report import plot_curves
 from training.schema import Schema
@@ -74,32 +76,50 @@ def split_name(name: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def run_job(job: TrainingJob, progress: Progress) -> Mapping[str, Mapping[str, Any]]:
-    """Train, export, calibrate, measure; return the metrics by data set."""
-    name, version = split_name(job.name)
-    corpora = [CorpusFiles.parse(given, job.schema) for given in (str(job.data), *job.extra)]
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The corpora of a job by role, and the files they came from."""
+
+    data: TrainingData
+    files: dict[str, list[Path]]
+    held_out: list[EvaluationSet]
+    """The dev and test splits."""
+
+
+def gather(corpora: Sequence[str], schema: Schema, config: TrainConfig) -> Gathered:
+    """Read corpora as the command line names them. Raises CorpusError at one that cannot be used."""
     files: dict[str, list[Path]] = {"train": [], "dev": [], "partial": []}
     documents: dict[str, list[AnnotatedDocument]] = {"train": [], "dev": [], "partial": []}
-    sets: list[EvaluationSet] = []
-    for corpus in corpora:
+    held_out: list[EvaluationSet] = []
+    for corpus in (CorpusFiles.parse(given, schema) for given in corpora):
         role = "train" if corpus.known_types is None else "partial"
         found, rows = corpus.read("train")
         files[role] += found
         documents[role] += rows
         if corpus.known_types is not None:
             continue
-        held_out: tuple[Split, Split] = ("dev", "test")
-        for split in held_out:
+        splits: tuple[Split, Split] = ("dev", "test")
+        for split in splits:
             found, rows = corpus.read(split)
-            sets += [EvaluationSet(str(f), rows, split == "dev") for f in found]
+            held_out += [EvaluationSet(str(f), rows, split == "dev") for f in found]
             if split == "dev":
                 files["dev"] += found
                 documents["dev"] += rows
-    _check(documents, job.schema)
-    provenance = Provenance.now(job.command, job.config.seed, job.start, files)
+    _check(documents, schema)
+    gazetteer = None
+    if config.gazetteer:
+        files["gazetteer"] = [Path(config.gazetteer)]
+        gazetteer = Gazetteer.load(Path(config.gazetteer))
+    train = _drawn(documents["train"], config)
+    return Gathered(TrainingData(train, documents["dev"], documents["partial"], gazetteer), files, held_out)
 
-    data = TrainingData(documents["train"], documents["dev"], documents["partial"])
-    run = Run(job.config, data, job.schema, job.start, job.run_folder, provenance.code_hash())
+
+def run_job(job: TrainingJob, progress: Progress) -> Mapping[str, Mapping[str, Any]]:
+    """Train, export, calibrate, measure; return the metrics by data set."""
+    name, version = split_name(job.name)
+    gathered = gather([str(job.data), *job.extra], job.schema, job.config)
+    provenance = Provenance.now(job.command, job.config.seed, job.start, gathered.files)
+    run = Run(job.config, gathered.data, job.schema, job.start, job.run_folder, provenance.code_hash())
     training = Training(run, progress)
     for line in _opening(job, training):
         progress(0, training.steps, f"{line}\n")
@@ -117,16 +137,24 @@ def run_job(job: TrainingJob, progress: Progress) -> Mapping[str, Mapping[str, A
             "curves.png": lambda path: plot_curves(state.history, path),
         },
     )
-    return write_folder(job.model_folder, trained, sets)
+    return write_folder(job.model_folder, trained, gathered.held_out)
+
+
+def _drawn(documents: Sequence[AnnotatedDocument], config: TrainConfig) -> Sequence[AnnotatedDocument]:
+    """As many training documents as the config asks for; a larger draw holds the smaller."""
+    if not config.documents:
+        return documents
+    order = np.random.default_rng(config.seed).permutation(len(documents))
+    return [documents[at] for at in order[: config.documents]]
 
 
 def _opening(job: TrainingJob, training: Training) -> Iterator[str]:
     """What a run begins with, for the person who waits for it."""
     train = training.data.train
-    spans = sum(len(d.entities) + len(d.title_entities) for d in train)
+    spans = sum(len(list(document.mentions())) for document in train.documents)
     yield (
-        f"{len(train)} documents, {spans} gold spans of which {len(training.unreachable)} end inside a "
-        f"word of the tokenizer; {training.epochs} epochs on {training.device}"
+        f"{len(train.documents)} documents, {spans} gold spans of which {len(train.unreachable)} end "
+        f"inside a word of the tokenizer; {training.epochs} epochs on {training.device}"
     )
     if is_model_folder(job.start) and not training.has_old_heads:
         yield f"{job.start} has other types or labels: its encoder is kept, its heads start anew"

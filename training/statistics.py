@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from serving.sentences import sentences
 from training.corpus import AnnotatedDocument
 
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 _VOCABULARY_AT = 50_000
+_SENTENCE_WORDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Statistics:
     """Different word pairs over word pairs, in the first 50,000 words."""
     vocabulary: int
     """Different words in the first 50,000."""
+    shared_sentences: int
+    """Sentences of five words or more that stand in more than one document."""
 
 
 def statistics(documents: Sequence[AnnotatedDocument]) -> Statistics:
@@ -44,14 +48,8 @@ def statistics(documents: Sequence[AnnotatedDocument]) -> Statistics:
     types: Counter[str] = Counter()
     documents_of: dict[str, Counter[str]] = {}
     for document in documents:
-        seen: set[tuple[str, str]] = set()
-        for text, spans in (
-            (document.text, document.entities),
-            (document.title or "", document.title_entities),
-        ):
-            for span in spans:
-                types[span.type] += 1
-                seen.add((span.type, text[span.start : span.end].casefold()))
+        types.update(kind for kind, _ in document.mentions())
+        seen = {(kind, surface.casefold()) for kind, surface in document.mentions()}
         for kind, surface in seen:
             documents_of.setdefault(kind, Counter())[surface] += 1
     words = [w.casefold() for d in documents for w in _WORD.findall(d.text)][:_VOCABULARY_AT]
@@ -68,7 +66,18 @@ def statistics(documents: Sequence[AnnotatedDocument]) -> Statistics:
         words_per_mention=sum(lengths) / max(1, types.total()),
         distinct_2=len(set(pairwise(words))) / max(1, len(words) - 1),
         vocabulary=len(set(words)),
+        shared_sentences=len(shared_sentences(documents)),
     )
+
+
+def shared_sentences(documents: Sequence[AnnotatedDocument]) -> dict[str, list[str]]:
+    """Sentences of five words or more that stand in several documents, and the documents' ids."""
+    ids: dict[str, list[str]] = {}
+    for document in documents:
+        found = (_WORD.findall(document.text[a:b].casefold()) for a, b in sentences(document.text))
+        for sentence in {" ".join(words) for words in found if len(words) >= _SENTENCE_WORDS}:
+            ids.setdefault(sentence, []).append(document.id)
+    return {sentence: found for sentence, found in ids.items() if len(found) > 1}
 
 
 def plot(splits: Mapping[str, Sequence[AnnotatedDocument]], path: Path) -> None:

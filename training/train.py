@@ -16,9 +16,9 @@ from training import loss
 from training.backbone import load_backbone
 from training.checkpoint import Checkpoint, State, save_atomically
 from training.config import TrainConfig
-from training.data import EpochPlan, TrainingData, plan_epoch
+from training.data import Epochs, TrainingData
 from training.evaluate import evaluate, read
-from training.examples import Batcher, TrainingBatch, encode
+from training.examples import Batcher, TrainingBatch
 from training.model import JointModel, document_logits
 from training.schema import Schema
 from training.weights import draft_config, load_heads, source_fingerprint, torch_forward
@@ -55,7 +55,7 @@ class Training:
     """One run. `run()` goes on from the checkpoint in its folder, if there is one of this run."""
 
     def __init__(self, run: Run, progress: Progress) -> None:
-        self.config, self.data, self.schema = run.config, run.data, run.schema
+        self.config, self.schema, self.dev = run.config, run.schema, run.data.dev
         self.folder = run.folder
         self.progress = progress
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -76,17 +76,16 @@ class Training:
         self.batcher = Batcher(
             self.analyzer.run, windows, len(self.schema.labels), self.config.tokens_per_step
         )
-        self.examples, self.unreachable = encode(self.data.train, self.tokenizer, self.schema)
-        self.partial, _ = encode(self.data.partial, self.tokenizer, self.schema)
+        self.data = Epochs(run.data, self.tokenizer, self.schema, self.batcher, self.config)
         # Without any labelled document only spans are learned; the document head stays as it was.
-        labels = [row for row in self.examples["labels"] if row is not None]
+        labels = [row for row in self.data.train.rows["labels"] if row is not None]
         weights = torch.tensor(labels or [[0.0] * len(self.schema.labels)])
         self.label_weights = loss.label_weights(weights, self.config.max_label_weight).to(self.device)
 
-        tokens = max(1, sum(self.examples["length"]))
+        tokens = max(1, sum(self.data.train.rows["length"]))
         least = -(-self.config.min_steps * self.config.tokens_per_step // tokens)
         self.epochs = max(self.config.epochs, least)
-        self.steps = sum(len(self._plan(epoch).groups) for epoch in range(self.epochs))
+        self.steps = sum(len(self.data.plan(epoch).groups) for epoch in range(self.epochs))
         self.optimizer = self._optimizer()
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.state = State()
@@ -110,15 +109,12 @@ class Training:
         self.model.eval()
         return self.state
 
-    def _plan(self, epoch: int) -> EpochPlan:
-        return plan_epoch(epoch, self.examples, self.partial, self.batcher, self.config)
-
     def _epoch(self) -> None:
         self.model.train()
-        plan = self._plan(self.state.epoch)
+        plan = self.data.plan(self.state.epoch)
         state = self.state
         for group in range(state.step_in_epoch, len(plan.groups)):
-            batch = self.batcher.batch(plan.examples(group)).to(self.device)
+            batch = self.batcher.batch(self.data.examples(plan, group)).to(self.device)
             tag_loss, label_loss = self._step(batch)
             state.step_in_epoch += 1
             state.steps_done += 1
@@ -148,7 +144,7 @@ class Training:
         """Score dev through the engine and keep the weights if they are the best so far."""
         self.model.eval()
         state = self.state
-        data = read(self.analyzer, self.data.dev, self.schema)
+        data = read(self.analyzer, self.dev, self.schema)
         result = evaluate(self.analyzer, data, self.schema, cross_fit=True)
         spans, labels = result.spans.micro.f1, result.labels.macro_f1
         # A corpus of spans alone, or of labels alone, is judged by what it has.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.corpus import AnnotatedDocument
-from training.formats import conll, doccano, hugging_face, label_studio, prodigy
+from training.formats import conll, doccano, hugging_face, label_studio, prodigy, spacy_docbin
 from training.formats.losses import Losses
 
 Read = Callable[[Path, Losses], Iterator[AnnotatedDocument]]
@@ -29,4 +29,7 @@ FORMATS = {
     "label-studio": Format(label_studio.read, label_studio.write, "Label Studio JSON, UTF-16 offsets"),
     "conll": Format(conll.read, conll.write, "CoNLL-2003 columns with IOB2 tags; spacing is lost"),
     "hugging-face": Format(hugging_face.read, hugging_face.write, "a folder of `datasets.save_to_disk`"),
+    "spacy": Format(
+        spacy_docbin.read, spacy_docbin.write, "spaCy DocBin for `spacy train`; spans widened to its tokens"
+    ),
 }

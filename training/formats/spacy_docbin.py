@@ -1,0 +1,108 @@
+"""spaCy's DocBin, as `spacy train` reads it: entities, and every label of the file as 1 or 0.
+
+spaCy has no titles: a title is put before the text, and user data remember where it ends.
+Tokens are those of spaCy's blank English pipeline; a span that ends inside one is widened.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from serving.errors import CorpusError, TrainingError
+from training.corpus import AnnotatedDocument, Span
+from training.formats.losses import Losses
+
+if TYPE_CHECKING:
+    from spacy.tokens import Doc
+
+_USER_DATA = "embargo"
+_GAP = "\n\n"
+
+
+def read(path: Path, losses: Losses) -> Iterator[AnnotatedDocument]:
+    """Documents of a DocBin, also one that `embargo data export` did not write."""
+    _need_spacy()
+    import spacy
+    from spacy.tokens import DocBin
+
+    try:
+        docs = list(DocBin().from_disk(path).get_docs(spacy.blank("en").vocab))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CorpusError(f"{path} is no DocBin ({error}); expected a .spacy file.") from error
+    for number, doc in enumerate(docs):
+        losses.add("span groups", len(doc.spans))
+        yield _document(doc, str(number))
+
+
+def write(documents: Iterable[AnnotatedDocument], path: Path, losses: Losses) -> None:
+    """A file for `spacy train`: `ner` learns the entities, `textcat_multilabel` the labels."""
+    _need_spacy()
+    import spacy
+    from spacy.tokens import DocBin
+
+    pipeline = spacy.blank("en")
+    every = list(documents)
+    labels = sorted({label for document in every for label in document.cats or ()})
+    docs = []
+    for document in every:
+        head = document.title + _GAP if document.title else ""
+        pipeline.max_length = max(pipeline.max_length, len(head) + len(document.text))
+        doc = pipeline.make_doc(head + document.text)
+        shifted = [Span(s.start + len(head), s.end + len(head), s.type) for s in document.entities]
+        _set_entities(doc, [*document.title_entities, *shifted], losses)
+        if document.cats is not None:
+            doc.cats = {label: float(label in document.cats) for label in labels}
+        doc.user_data[_USER_DATA] = {
+            "id": document.id,
+            "title": len(document.title or ""),
+            # The order of labels, and that there were none, are not to be seen in `cats`.
+            "cats": None if document.cats is None else list(document.cats),
+            "published_at": document.published_at,
+            "genre": document.genre,
+            "source": document.source,
+        }
+        docs.append(doc)
+    DocBin(attrs=["ENT_IOB", "ENT_TYPE"], store_user_data=True, docs=docs).to_disk(path)
+
+
+def _set_entities(doc: "Doc", spans: Iterable[Span], losses: Losses) -> None:
+    found: list[Any] = []
+    for span in sorted(spans):
+        entity = doc.char_span(span.start, span.end, label=span.type, alignment_mode="expand")
+        if entity is None or (found and entity.start < found[-1].end):
+            losses.add("span that shares a token with another")
+            continue
+        if (entity.start_char, entity.end_char) != (span.start, span.end):
+            losses.add("border of a span inside a token")
+        found.append(entity)
+    doc.set_ents(found)
+
+
+def _document(doc: "Doc", number: str) -> AnnotatedDocument:
+    kept: dict[str, Any] = doc.user_data.get(_USER_DATA, {})
+    title = int(kept.get("title", 0))
+    begin = title + len(_GAP) if title else 0
+    spans = [Span(e.start_char, e.end_char, e.label_) for e in doc.ents]
+    held = [label for label, score in doc.cats.items() if score >= 0.5] if doc.cats else None
+    cats = kept.get("cats", held)
+    return AnnotatedDocument(
+        id=kept.get("id", number),
+        text=doc.text[begin:],
+        entities=tuple(Span(s.start - begin, s.end - begin, s.type) for s in spans if s.start >= begin),
+        cats=None if cats is None else tuple(cats),
+        title=doc.text[:title] or None,
+        title_entities=tuple(s for s in spans if s.end <= title),
+        published_at=kept.get("published_at"),
+        genre=kept.get("genre", ""),
+        source=kept.get("source", ""),
+    )
+
+
+def _need_spacy() -> None:
+    """Raise TrainingError with the fix if spaCy, which is large and only this needs, is missing."""
+    try:
+        import spacy  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise TrainingError(
+            "DocBin needs spaCy, which is not installed: pip install -c constraints.txt spacy"
+        ) from error
