@@ -31,7 +31,10 @@ release: ## copy build/models/NAME to models/, without the weights for retrainin
 	mkdir -p models/$(NAME)
 	cp $(filter-out %.safetensors,$(wildcard build/models/$(NAME)/*)) models/$(NAME)/
 
-check: lint types test ## what CI runs: lint, types, tests
+check: lint types validate test ## what CI runs: lint, types, the corpus, tests
+
+validate: .venv/training.done ## check datasets/sanctions-news and print its counts
+	$(BIN)/embargo data validate datasets/sanctions-news
 
 test: .venv/dev.done ## run all tests
 	$(BIN)/python -m pytest
@@ -63,4 +66,4 @@ clean: ## remove the environment and everything built
 	$(PIP) -e '.[train,dev]'
 	@touch $@
 
-.PHONY: help serve train evaluate data release check test lint types clean
+.PHONY: help serve train evaluate data release check validate test lint types clean

@@ -46,6 +46,18 @@ def test_engine_evaluation_agrees_with_nervaluate(
     assert sum(map(len, result.gold_spans)) == sum(len(d.entities) for d in corpus)
 
 
+def test_spans_that_touch_do_not_confuse_nervaluate(
+    tiny: Analyzer, corpus: list[AnnotatedDocument], schema: Schema
+) -> None:
+    result = evaluate(tiny, read(tiny, corpus[:1], schema), schema, cross_fit=False)
+    touching = replace(
+        result,
+        gold_spans=[{("text", 0, 15, "LEGAL"), ("text", 15, 25, "ORG"), ("text", 30, 40, "LEGAL")}],
+        predicted_spans=[{("text", 0, 9, "LEGAL"), ("text", 9, 15, "ORG"), ("text", 15, 25, "ORG")}],
+    )
+    assert cross_check(touching) == pytest.approx(touching.spans.micro.f1)
+
+
 def test_documents_without_labels_do_not_count_as_documents_with_none(
     tiny: Analyzer, corpus: list[AnnotatedDocument], schema: Schema
 ) -> None:

@@ -97,6 +97,13 @@ def _first(*ids: int | None) -> int:
     raise TrainingError("the tokenizer has neither [CLS]/[SEP] nor begin/end tokens to frame windows.")
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """True where products of bfloat16 are faster than of float32; elsewhere they are emulated."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 def is_model_folder(source: str) -> bool:
     """True for a folder that Embargo trained, which brings heads beside its encoder."""
     return (Path(source) / "model.safetensors").is_file() and (Path(source) / "manifest.json").is_file()

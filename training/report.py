@@ -47,7 +47,8 @@ def cross_check(result: Evaluation) -> float:
     gold, got = (
         [
             [
-                {"label": str(kind), "start": start, "end": end}
+                # nervaluate's ends are inclusive: with ours, spans that touch would overlap.
+                {"label": str(kind), "start": start, "end": end - 1}
                 for where, start, end, kind in sorted(map(_as_row, keys))
                 if where == field
             ]

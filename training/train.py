@@ -13,7 +13,7 @@ import torch
 from serving.analyzer import Analyzer
 from serving.tokens import Tokenizer
 from training import loss
-from training.backbone import load_backbone
+from training.backbone import has_bfloat16, load_backbone
 from training.checkpoint import Checkpoint, State, save_atomically
 from training.config import TrainConfig
 from training.data import Epochs, TrainingData
@@ -59,6 +59,7 @@ class Training:
         self.folder = run.folder
         self.progress = progress
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.half = self.config.mixed_precision and has_bfloat16(self.device)
         torch.manual_seed(self.config.seed)
 
         self.backbone = load_backbone(run.source, self.config.dropout)
@@ -126,7 +127,7 @@ class Training:
             self._save_now_and_then()
 
     def _step(self, batch: TrainingBatch) -> tuple[float, float]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             outputs = self.model(*batch.inputs)
         tags, scores, values = (output[batch.owned].float() for output in outputs)
         tag_loss = loss.tag_loss(tags, batch.allowed)
