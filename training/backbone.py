@@ -100,8 +100,8 @@ def _first(*ids: int | None) -> int:
 def has_bfloat16(device: torch.device) -> bool:
     """True where products of bfloat16 are faster than of float32; elsewhere they are emulated."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def is_model_folder(source: str) -> bool:
