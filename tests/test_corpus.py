@@ -101,6 +101,14 @@ def test_a_corpus_file_comes_back_as_written(tmp_path: Path) -> None:
     assert list(read_corpus(tmp_path / "c.jsonl")) == [GOOD]
 
 
+def test_unknown_spans_come_back_as_unknown(tmp_path: Path) -> None:
+    document = replace(GOOD, entities=(), known_types=frozenset())
+    write_corpus(tmp_path / "c.jsonl", [document])
+    assert b'"entities":null' in (tmp_path / "c.jsonl").read_bytes()
+    assert list(read_corpus(tmp_path / "c.jsonl")) == [document]
+    assert list(read_corpus(tmp_path / "c.jsonl", frozenset({"ORG"}))) == [document]
+
+
 @pytest.mark.parametrize("line", ["{", "[]", '{"id": "a"}', '{"id": 1, "text": "x", "entities": [[1]]}'])
 def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "c.jsonl").write_text(f"\n{line}\n")

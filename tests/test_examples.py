@@ -60,6 +60,17 @@ def test_types_a_corpus_leaves_out_stay_open(tokenizer: Tokenizer, schema: Schem
     assert batch.labels_known.tolist() == [False]
 
 
+def test_a_document_of_labels_alone_leaves_all_tags_open(
+    tokenizer: Tokenizer, schema: Schema, tiny: Analyzer
+) -> None:
+    document = AnnotatedDocument("d", "oil in Russia", (), ("relief",), known_types=frozenset())
+    batcher = Batcher(tiny.run, tiny.config.window_shape(), len(schema.labels), 100)
+    batch = batcher.batch([Example.from_row(encode([document], tokenizer, schema).rows[0])])
+    assert batch.allowed.all()
+    assert batch.labels_known.tolist() == [True]
+    assert batch.labels.sum() == 1
+
+
 def test_a_type_that_is_not_vouched_for_stays_open(tokenizer: Tokenizer, schema: Schema) -> None:
     document = AnnotatedDocument("d", "oil", (Span(0, 3, "GOODS"),), None, known_types=frozenset({"ORG"}))
     assert tagged(tokenizer, schema, document) == (["O"], [])

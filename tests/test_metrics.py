@@ -70,6 +70,19 @@ def test_documents_without_labels_do_not_count_as_documents_with_none(
     assert nothing.summary()["label_macro_f1"] is None
 
 
+def test_documents_without_spans_do_not_count_as_documents_with_none(
+    tiny: Analyzer, corpus: list[AnnotatedDocument], schema: Schema
+) -> None:
+    labels_alone = [replace(d, entities=(), known_types=frozenset()) for d in corpus]
+    alone = evaluate(tiny, read(tiny, corpus, schema), schema, cross_fit=False)
+    mixed = evaluate(tiny, read(tiny, [*corpus, *labels_alone], schema), schema, cross_fit=False)
+    assert mixed.spans == alone.spans
+    assert mixed.labels.micro.f1 == alone.labels.micro.f1
+    nothing = evaluate(tiny, read(tiny, labels_alone, schema), schema, cross_fit=True)
+    assert nothing.summary()["span_micro_f1"] is None
+    assert np.isnan(cross_check(nothing))
+
+
 @pytest.mark.skipif(not (SHARED / "real" / "score.py").is_file(), reason="reference data not at hand")
 def test_counts_agree_with_the_reference_scorer(tmp_path: Path) -> None:
     documents = list(read_corpus(SHARED / "real" / "dev.jsonl"))

@@ -121,6 +121,7 @@ def test_a_checkpoint_of_another_run_is_refused(
         ("unknown = 1", "unknown setting"),
         ("epochs =", "TOML"),
         ("dropout = true", "expected float"),
+        ("mixed_precision = 1", "expected bool"),
         ("name_types = 'PERSON'", "expected list of strings"),
     ],
 )

@@ -94,7 +94,7 @@ class TrainConfig:
                 wanted = (int, float)
             elif wanted == tuple[str, ...]:
                 wanted = list
-            if not isinstance(value, wanted) or isinstance(value, bool):
+            if not isinstance(value, wanted) or isinstance(value, bool) is not (wanted is bool):
                 expected = "list of strings" if wanted is list else types[key].__name__
                 raise TrainingError(
                     f"setting {key} is {value!r}, a {type(value).__name__}; expected {expected}"

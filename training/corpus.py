@@ -39,7 +39,8 @@ class AnnotatedDocument:
     genre: str = ""
     source: str = ""
     known_types: frozenset[str] | None = None
-    """Types the corpus annotates; None means all. Other types are unknown there, not absent."""
+    """Types the corpus annotates; None means all. Other types are unknown there, not absent.
+    Empty where `entities` is null: the document has labels and no annotated span."""
 
     def document(self) -> Document:
         """The part that the engine reads."""
@@ -58,7 +59,9 @@ class AnnotatedDocument:
             "title": self.title,
             "text": self.text,
             "published_at": self.published_at,
-            "entities": [[s.start, s.end, s.type] for s in self.entities],
+            "entities": None
+            if self.known_types == frozenset()
+            else [[s.start, s.end, s.type] for s in self.entities],
             "title_entities": [[s.start, s.end, s.type] for s in self.title_entities],
             "cats": self.cats,
             "genre": self.genre,
@@ -102,18 +105,18 @@ def split_file(corpus: Path, split: Split) -> Path | None:
 def _parse(line: bytes, where: str, known_types: frozenset[str] | None) -> AnnotatedDocument:
     try:
         row = orjson.loads(line)
-        cats = row.get("cats")
+        cats, entities = row.get("cats"), row["entities"]
         return AnnotatedDocument(
             id=str(row["id"]),
             text=row["text"],
-            entities=_spans(row["entities"]),
+            entities=_spans(entities or []),
             cats=None if cats is None else tuple(cats),
             title=row.get("title") or None,
             title_entities=_spans(row.get("title_entities") or []),
             published_at=row.get("published_at"),
             genre=row.get("genre") or "",
             source=row.get("source") or "",
-            known_types=known_types,
+            known_types=frozenset() if entities is None else known_types,
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorpusError(

@@ -35,7 +35,8 @@ class TrainingData:
             digest.update(role.encode())
             for document in documents:
                 digest.update(document.to_json())
-                digest.update(",".join(sorted(document.known_types or ())).encode())
+                known = document.known_types
+                digest.update(b"*" if known is None else ",".join(sorted(known)).encode())
         if self.gazetteer:
             digest.update(orjson.dumps(self.gazetteer.groups, option=orjson.OPT_SORT_KEYS))
         return digest.hexdigest()

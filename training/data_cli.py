@@ -138,6 +138,7 @@ def export_command(
 
     losses = Losses()
     documents = list(read_corpus(file))
+    losses.add("that spans are unknown", sum(d.known_types is not None for d in documents))
     output.parent.mkdir(parents=True, exist_ok=True)
     _format(format_name).write(documents, output, losses)
     _report(f"Wrote {len(documents)} documents to {output}.", losses, allow=allow_loss)

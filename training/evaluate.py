@@ -30,6 +30,7 @@ class Evaluation:
     thresholds: str
     """How label thresholds were had: "cross-fitted" on these documents, or the "model"'s own."""
     gold_spans: Keys
+    """Of the documents whose spans are annotated."""
     predicted_spans: Keys
     gold_labels: Keys
     """Of the documents whose labels are known."""
@@ -96,7 +97,14 @@ class LabelledReadings:
 
     def labelled(self) -> "LabelledReadings":
         """The documents whose labels are known."""
-        rows = [i for i, document in enumerate(self.documents) if document.cats is not None]
+        return self._where([document.cats is not None for document in self.documents])
+
+    def annotated(self) -> "LabelledReadings":
+        """The documents whose spans are annotated, all types of them."""
+        return self._where([document.known_types is None for document in self.documents])
+
+    def _where(self, kept: Sequence[bool]) -> "LabelledReadings":
+        rows = [i for i, keep in enumerate(kept) if keep]
         return LabelledReadings([self.documents[i] for i in rows], [self.readings[i] for i in rows])
 
 
@@ -125,19 +133,21 @@ def evaluate(analyzer: Analyzer, data: LabelledReadings, schema: Schema, *, cros
     `cross_fit` judges each document under temperatures and thresholds fitted on other documents
     of the same set: for dev sets, which the model's own were fitted on.
     """
+    annotated, labelled = data.annotated(), data.labelled()
     entities = [
         shape.entities(d.document(), r.stream, found, analyzer.config.type_names(), Options())
-        for d, r, found in zip(data.documents, data.readings, analyzer.spans(data.readings), strict=True)
+        for d, r, found in zip(
+            annotated.documents, annotated.readings, analyzer.spans(annotated.readings), strict=True
+        )
     ]
     got: Keys = [{(e.field, e.start, e.end, e.type) for e in found} for found in entities]
-    gold: Keys = [set(_span_keys(document)) for document in data.documents]
-    labelled = data.labelled()
+    gold: Keys = [set(_span_keys(document)) for document in annotated.documents]
     chosen, label_scores = _labels(analyzer, labelled, schema, cross_fit=cross_fit)
     if cross_fit:
-        span_scores = calibrate.cross_fitted_span_scores(data.readings, data.documents, schema)
+        span_scores = calibrate.cross_fitted_span_scores(annotated.readings, annotated.documents, schema)
     else:
         temperature = analyzer.config.temperatures.spans
-        span_scores = calibrate.span_scores(data.readings, data.documents, schema, temperature)
+        span_scores = calibrate.span_scores(annotated.readings, annotated.documents, schema, temperature)
     names = analyzer.config.label_set().names
     gold_matrix = calibrate.label_matrix(labelled.documents, schema)
     return Evaluation(
@@ -153,9 +163,9 @@ def evaluate(analyzer: Analyzer, data: LabelledReadings, schema: Schema, *, cros
         ),
         unreachable_spans=sum(
             len(gold_tags(d, r.stream, schema).unreachable)
-            for d, r in zip(data.documents, data.readings, strict=True)
+            for d, r in zip(annotated.documents, annotated.readings, strict=True)
         ),
-        span_f1_by_source=_by_source(data.documents, gold, got),
+        span_f1_by_source=_by_source(annotated.documents, gold, got),
     )
 
 

@@ -114,7 +114,7 @@ def encode(documents: Sequence[AnnotatedDocument], tokenizer: Tokenizer, schema:
             continue
         tagging = gold_tags(document, stream, schema)
         unreachable += tagging.unreachable
-        known = document.known_types or frozenset(schema.types)
+        known = frozenset(schema.types) if document.known_types is None else document.known_types
         known_tags = np.array([tag == "O" or tag[2:] in known for tag in schema.tags])
         labels = None
         if document.cats is not None:

@@ -115,7 +115,8 @@ def _fit(config: EmbargoConfig, dev: Sequence[LabelledReadings], schema: Schema)
     if labelled.documents:
         gold = calibrate.label_matrix(labelled.documents, schema)
         config = _with_labels(config, labelled.label_logits(), gold)
-    spans = calibrate.fit_span_temperature(data.readings, data.documents, schema)
+    annotated = data.annotated()
+    spans = calibrate.fit_span_temperature(annotated.readings, annotated.documents, schema)
     temperatures = config.temperatures.model_copy(update={"spans": round(spans, 4)})
     return config.model_copy(update={"temperatures": temperatures})
 

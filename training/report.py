@@ -8,7 +8,7 @@ from nervaluate import Evaluator
 from rich.table import Table
 
 from serving.errors import TrainingError
-from training.evaluate import Evaluation
+from training.evaluate import Evaluation, rounded
 
 
 def table(results: Mapping[str, Evaluation]) -> Table:
@@ -43,6 +43,8 @@ def class_table(result: Evaluation) -> Table:
 
 def cross_check(result: Evaluation) -> float:
     """Strict micro-F1 as nervaluate counts it. Raises TrainingError if it differs from ours."""
+    if not any(result.gold_spans):
+        return float("nan")
     fields = ("title", "text")
     gold, got = (
         [
@@ -67,7 +69,7 @@ def cross_check(result: Evaluation) -> float:
 def write_json(results: Mapping[str, Evaluation], model: Mapping[str, str], path: Path) -> None:
     """Everything in one JSON file."""
     rows = {
-        name: {**result.summary(), "nervaluate_strict_f1": round(cross_check(result), 4)}
+        name: {**result.summary(), "nervaluate_strict_f1": rounded(cross_check(result))}
         for name, result in results.items()
     }
     path.write_bytes(orjson.dumps({"model": model, "data": rows}, option=orjson.OPT_INDENT_2) + b"\n")
