@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from serving.document_head import choose, probabilities
 from serving.errors import DocumentError, TrainingError
 from serving.results import Options
 from training import calibrate
-from training.corpus import AnnotatedDocument
+from training.corpus import AnnotatedDocument, Span
 from training.examples import gold_tags
 from training.metrics import Keys, Scores, bootstrap_interval, score
 from training.schema import Schema
@@ -141,7 +142,7 @@ def evaluate(analyzer: Analyzer, data: LabelledReadings, schema: Schema, *, cros
         )
     ]
     got: Keys = [{(e.field, e.start, e.end, e.type) for e in found} for found in entities]
-    gold: Keys = [set(_span_keys(document)) for document in annotated.documents]
+    gold: Keys = [set(span_keys(document)) for document in annotated.documents]
     chosen, label_scores = _labels(analyzer, labelled, schema, cross_fit=cross_fit)
     if cross_fit:
         span_scores = calibrate.cross_fitted_span_scores(annotated.readings, annotated.documents, schema)
@@ -165,7 +166,7 @@ def evaluate(analyzer: Analyzer, data: LabelledReadings, schema: Schema, *, cros
             len(gold_tags(d, r.stream, schema).unreachable)
             for d, r in zip(annotated.documents, annotated.readings, strict=True)
         ),
-        span_f1_by_source=_by_source(annotated.documents, gold, got),
+        span_f1_by_source=by_source(annotated.documents, gold, got),
     )
 
 
@@ -185,7 +186,7 @@ def _labels(
     return [choose(row, labels.thresholds, labels.exclusive()) for row in scores], scores
 
 
-def _by_source(documents: Sequence[AnnotatedDocument], gold: Keys, got: Keys) -> dict[str, tuple[int, float]]:
+def by_source(documents: Sequence[AnnotatedDocument], gold: Keys, got: Keys) -> dict[str, tuple[int, float]]:
     """Sources apart, because official releases repeat themselves and are easier than news."""
     sizes = Counter(document.source for document in documents)
     found = {}
@@ -196,7 +197,20 @@ def _by_source(documents: Sequence[AnnotatedDocument], gold: Keys, got: Keys) ->
     return found
 
 
-def _span_keys(document: AnnotatedDocument) -> Iterator[tuple[object, ...]]:
+class HasSpans(Protocol):
+    """A document or a prediction of one."""
+
+    @property
+    def entities(self) -> Sequence[Span]:
+        """Spans of the text."""
+
+    @property
+    def title_entities(self) -> Sequence[Span]:
+        """Spans of the title."""
+
+
+def span_keys(document: HasSpans) -> Iterator[tuple[object, ...]]:
+    """Each span as (field, start, end, type)."""
     for field, spans in (("title", document.title_entities), ("text", document.entities)):
         for span in spans:
             yield field, span.start, span.end, span.type

@@ -45,10 +45,11 @@ def write(documents: Iterable[AnnotatedDocument], path: Path, losses: Losses) ->
     labels = sorted({label for document in every for label in document.cats or ()})
     docs = []
     for document in every:
-        head = document.title + _GAP if document.title else ""
-        pipeline.max_length = max(pipeline.max_length, len(head) + len(document.text))
-        doc = pipeline.make_doc(head + document.text)
-        shifted = [Span(s.start + len(head), s.end + len(head), s.type) for s in document.entities]
+        text = with_title(document)
+        pipeline.max_length = max(pipeline.max_length, len(text))
+        doc = pipeline.make_doc(text)
+        begin = len(text) - len(document.text)
+        shifted = [Span(s.start + begin, s.end + begin, s.type) for s in document.entities]
         _set_entities(doc, [*document.title_entities, *shifted], losses)
         if document.cats is not None:
             doc.cats = {label: float(label in document.cats) for label in labels}
@@ -63,6 +64,21 @@ def write(documents: Iterable[AnnotatedDocument], path: Path, losses: Losses) ->
         }
         docs.append(doc)
     DocBin(attrs=["ENT_IOB", "ENT_TYPE"], store_user_data=True, docs=docs).to_disk(path)
+
+
+def with_title(document: AnnotatedDocument) -> str:
+    """The text as spaCy gets it."""
+    return f"{document.title}{_GAP}{document.text}" if document.title else document.text
+
+
+def split_spans(doc: "Doc", title: str | None) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+    """Entities of a Doc made of `with_title`: the title's, and the text's with its own offsets."""
+    begin = len(title) + len(_GAP) if title else 0
+    spans = [Span(e.start_char, e.end_char, e.label_) for e in doc.ents]
+    return (
+        tuple(s for s in spans if s.end <= len(title or "")),
+        tuple(Span(s.start - begin, s.end - begin, s.type) for s in spans if s.start >= begin),
+    )
 
 
 def _set_entities(doc: "Doc", spans: Iterable[Span], losses: Losses) -> None:
@@ -80,18 +96,17 @@ def _set_entities(doc: "Doc", spans: Iterable[Span], losses: Losses) -> None:
 
 def _document(doc: "Doc", number: str) -> AnnotatedDocument:
     kept: dict[str, Any] = doc.user_data.get(_USER_DATA, {})
-    title = int(kept.get("title", 0))
-    begin = title + len(_GAP) if title else 0
-    spans = [Span(e.start_char, e.end_char, e.label_) for e in doc.ents]
+    title = doc.text[: int(kept.get("title", 0))]
+    title_entities, entities = split_spans(doc, title)
     held = [label for label, score in doc.cats.items() if score >= 0.5] if doc.cats else None
     cats = kept.get("cats", held)
     return AnnotatedDocument(
         id=kept.get("id", number),
-        text=doc.text[begin:],
-        entities=tuple(Span(s.start - begin, s.end - begin, s.type) for s in spans if s.start >= begin),
+        text=doc.text[len(title) + len(_GAP) :] if title else doc.text,
+        entities=entities,
         cats=None if cats is None else tuple(cats),
-        title=doc.text[:title] or None,
-        title_entities=tuple(s for s in spans if s.end <= title),
+        title=title or None,
+        title_entities=title_entities,
         published_at=kept.get("published_at"),
         genre=kept.get("genre", ""),
         source=kept.get("source", ""),
