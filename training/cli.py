@@ -103,8 +103,11 @@ def evaluate(
         list[str] | None, typer.Option(help="Corpus folder (its dev and test) or a file of documents.")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", help="Folder of the report.")] = None,
+    against: Annotated[
+        Path, typer.Option(help="Folder of other systems' predictions (`embargo baselines`).")
+    ] = BUILD / "baselines",
 ) -> None:
-    """Measure a model through the serving engine: table, JSON report, plots."""
+    """Measure a model through the serving engine: table, JSON, a page with plots and errors."""
     needs_training_extra()
     from serving.analyzer import Analyzer
     from serving.api import model_identity
@@ -112,23 +115,32 @@ def evaluate(
     from training import report
     from training.evaluate import evaluate as measure
     from training.evaluate import read
+    from training.html_report import Measured, write_html
     from training.manifest import was_dev_data
+    from training.predictions import evaluate_predictions, predictions_of
 
     folder = ModelFolder.open(find_model(model))
     analyzer = Analyzer.load(folder)
     schema = schema_of_model(folder.config)
     paths = [Path(word) for given in data or [str(OWN_CORPUS)] for word in given.split()]
     results = {}
+    sets = []
     for file in _evaluation_files(paths):
         documents = _sound_documents(file, schema)
         with progress_bar(f"reading {file.name}", len(documents)) as progress:
             readings = read(analyzer, documents, schema, progress)
         cross_fit = was_dev_data(folder.path, file)
         results[str(file)] = measure(analyzer, readings, schema, cross_fit=cross_fit)
+        others = {
+            system: evaluate_predictions(documents, predictions, schema)
+            for system, predictions in predictions_of(against, file).items()
+        }
+        sets.append(Measured(str(file), results[str(file)], others))
     target = output or BUILD / "reports" / folder.path.name
     target.mkdir(parents=True, exist_ok=True)
     report.write_json(results, model_identity(folder), target / "report.json")
     report.plot(results, target / "report.png")
+    write_html(sets, model_identity(folder), target / "report.html")
     console = Console()
     for name, result in results.items():
         console.print(
@@ -136,8 +148,40 @@ def evaluate(
             f"{result.spans.micro.gold} gold spans unreachable)"
         )
         console.print(report.class_table(result))
-    console.print(report.table(results))
-    typer.echo(f"Wrote {target}/report.json and report.png.")
+    rows = dict(results)
+    for measured in sets:
+        rows.update({f"{measured.name}: {system}": other for system, other in measured.others.items()})
+    console.print(report.table(rows))
+    typer.echo(f"Wrote {target}/report.html, report.json and report.png.")
+
+
+@app.command()
+def baselines(
+    data: Annotated[
+        list[str] | None, typer.Option(help="Corpora to train on, as `embargo train` takes them.")
+    ] = None,
+    measure: Annotated[
+        list[str] | None, typer.Option(help="Corpus folders (their dev and test) or files to read.")
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", help="Folder of models and predictions.")] = BUILD
+    / "baselines",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same baselines.")] = 13,
+    spacy_steps: Annotated[int, typer.Option(help="Most batches that spaCy trains on.")] = 6000,
+) -> None:
+    """Train what Embargo is measured against, and let it read: lookup, TF-IDF, spaCy's CNN."""
+    needs_training_extra()
+    from training.baselines.run import run_baselines
+    from training.config import TrainConfig
+    from training.job import gather
+
+    corpora = [word for given in data or [str(OWN_CORPUS)] for word in given.split()]
+    files = _evaluation_files(
+        [Path(word) for given in measure or [str(OWN_CORPUS)] for word in given.split()]
+    )
+    schema = load_schema(schema_of(Path(corpora[0])))
+    gathered = gather(corpora, schema, TrainConfig(seed=seed))
+    run_baselines(gathered.data, files, schema, output, seed=seed, spacy_steps=spacy_steps, say=typer.echo)
+    typer.echo(f"Wrote {output}. `embargo evaluate` puts it beside the model.")
 
 
 @app.command()

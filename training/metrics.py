@@ -74,27 +74,69 @@ def score(gold: Keys, predicted: Keys) -> Scores:
     return Scores({c: Counts(tp[c], fp[c], fn[c]) for c in sorted(tp | fp | fn)})
 
 
-def bootstrap_interval(
-    gold: Keys,
-    predicted: Keys,
-    *,
-    macro: bool,
-    samples: int = 500,
-    seed: int = 13,
-) -> tuple[float, float]:
-    """95% interval of micro-F1, or of macro-F1 over the same classes, by resampling documents."""
-    full = score(gold, predicted).per_class
-    classes = [c for c, counts in full.items() if not macro or counts.gold >= MIN_GOLD]
-    if not classes or not gold:
-        return float("nan"), float("nan")
-    table = np.zeros((len(gold), len(classes), 3))
+Interval = tuple[float, float]
+_NONE = (float("nan"), float("nan"))
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """95% intervals of F1, by resampling documents."""
+
+    micro: Interval
+    macro: Interval
+    """Over the classes that the macro average of all documents has."""
+    per_class: dict[str, Interval]
+
+
+def bootstrap(gold: Keys, predicted: Keys, *, samples: int = 500, seed: int = 13) -> Intervals:
+    """Draw as many documents as there are, with replacement, and score them; again and again."""
+    classes, counts = _counts_by_document(gold, predicted)
+    if not classes:
+        return Intervals(_NONE, _NONE, {})
+    sums = _resampled(counts, samples, seed)
+    f1 = _f1(sums)
+    common = counts[:, :, [0, 2]].sum(axis=(0, 2)) >= MIN_GOLD
+    return Intervals(
+        micro=_interval(_f1(sums.sum(axis=1))),
+        macro=_interval(f1[:, common].mean(axis=1)) if common.any() else _NONE,
+        per_class={name: _interval(f1[:, k]) for k, name in enumerate(classes)},
+    )
+
+
+def bootstrap_lead(
+    gold: Keys, ours: Keys, theirs: Keys, *, macro: bool, samples: int = 500, seed: int = 13
+) -> Interval:
+    """95% interval of how far one system's F1 is ahead of another's on the same documents."""
+    leads = []
+    for predicted in (ours, theirs):
+        classes, counts = _counts_by_document(gold, predicted)
+        if not classes:
+            return _NONE
+        common = counts[:, :, [0, 2]].sum(axis=(0, 2)) >= MIN_GOLD
+        if macro and not common.any():
+            return _NONE
+        sums = _resampled(counts, samples, seed)
+        leads.append(_f1(sums[:, common]).mean(axis=1) if macro else _f1(sums.sum(axis=1)))
+    return _interval(leads[0] - leads[1])
+
+
+def _counts_by_document(gold: Keys, predicted: Keys) -> tuple[list[str], npt.NDArray[np.float64]]:
+    """Classes, and (tp, fp, fn) of each in each document. *Shape:* (documents, classes, 3)."""
+    classes = list(score(gold, predicted).per_class)
+    counts = np.zeros((len(gold), len(classes), 3))
     for row, (wanted, got) in enumerate(zip(gold, predicted, strict=True)):
-        for name, counts in score([wanted], [got]).per_class.items():
-            if name in classes:
-                table[row, classes.index(name)] = (counts.tp, counts.fp, counts.fn)
-    draws = np.random.default_rng(seed).integers(0, len(gold), (samples, len(gold)))
-    sums = table[draws].sum(axis=1)
-    values = _f1(sums).mean(axis=1) if macro else _f1(sums.sum(axis=1))
+        for name, found in score([wanted], [got]).per_class.items():
+            counts[row, classes.index(name)] = (found.tp, found.fp, found.fn)
+    return classes, counts
+
+
+def _resampled(counts: npt.NDArray[np.float64], samples: int, seed: int) -> npt.NDArray[np.float64]:
+    """Sums over documents drawn with replacement. *Shape:* (samples, classes, 3)."""
+    draws = np.random.default_rng(seed).integers(0, len(counts), (samples, len(counts)))
+    return np.stack([counts[drawn].sum(axis=0) for drawn in draws])
+
+
+def _interval(values: npt.NDArray[np.float64]) -> Interval:
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
 

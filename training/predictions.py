@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from serving.errors import CorpusError
+from serving.model_folder import file_sha256
 from training import calibrate
 from training.corpus import AnnotatedDocument, Span
-from training.evaluate import Evaluation, by_source, span_keys
+from training.evaluation import Evaluation, ScoresAndRight, span_keys
 from training.formats.jsonl import read_rows, write_rows
 from training.metrics import Keys
 from training.schema import Schema
@@ -71,6 +72,21 @@ def read_predictions(path: Path) -> dict[str, Prediction]:
     return found
 
 
+def predictions_file(system: Path, file: Path) -> Path:
+    """Where a system's predictions of a file of documents are kept: by the file's hash."""
+    return system / f"{file_sha256(file)[:16]}.jsonl"
+
+
+def predictions_of(folder: Path, file: Path) -> dict[str, dict[str, Prediction]]:
+    """What each system under `folder` said of a file: predictions by document, by system."""
+    systems = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return {
+        system.name: read_predictions(found)
+        for system in systems
+        if (found := predictions_file(system, file)).is_file()
+    }
+
+
 def evaluate_predictions(
     documents: Sequence[AnnotatedDocument], predictions: Mapping[str, Prediction], schema: Schema
 ) -> Evaluation:
@@ -81,34 +97,38 @@ def evaluate_predictions(
     labelled = [i for i, document in enumerate(documents) if document.cats is not None]
     gold: Keys = [set(span_keys(documents[i])) for i in annotated]
     got: Keys = [set(span_keys(found[i])) for i in annotated]
-    labels, error = _labels([documents[i] for i in labelled], [found[i] for i in labelled], schema)
+    labels, label_scores = _labels([documents[i] for i in labelled], [found[i] for i in labelled], schema)
     return Evaluation(
         documents=len(documents),
-        thresholds="cross-fitted" if error == error else "model",
+        thresholds="cross-fitted" if len(label_scores[0]) else "its own",
+        span_documents=[documents[i] for i in annotated],
         gold_spans=gold,
         predicted_spans=got,
+        label_documents=[documents[i] for i in labelled],
         gold_labels=[{(name,) for name in documents[i].cats or ()} for i in labelled],
         predicted_labels=labels,
-        span_calibration_error=float("nan"),
-        label_calibration_error=error,
+        span_scores=_NO_SCORES,
+        label_scores=label_scores,
         unreachable_spans=0,
-        span_f1_by_source=by_source([documents[i] for i in annotated], gold, got),
     )
+
+
+_NO_SCORES: ScoresAndRight = (np.zeros(0), np.zeros(0))
 
 
 def _labels(
     documents: Sequence[AnnotatedDocument], found: Sequence[Prediction], schema: Schema
-) -> tuple[Keys, float]:
-    """Labels that hold, and the calibration error of their scores (NaN where there are none)."""
+) -> tuple[Keys, ScoresAndRight]:
+    """Labels that hold, and their scores where a system gives any."""
     names = list(schema.labels)
     logits = [prediction.logits for prediction in found]
     if not logits or any(row is None or len(row) != len(names) for row in logits):
-        return [{(name,) for name in prediction.cats} for prediction in found], float("nan")
+        return [{(name,) for name in prediction.cats} for prediction in found], _NO_SCORES
     exclusive = [names.index(name) for name in schema.labels_of("relevance")]
     gold = calibrate.label_matrix(documents, schema)
     fitted = calibrate.cross_fitted_labels(np.array(logits, dtype=np.float64), gold, exclusive)
-    error = calibrate.expected_calibration_error(fitted.scores.ravel(), gold.ravel())
-    return [{(names[i],) for i in held} for held in fitted.chosen], error
+    chosen: Keys = [{(names[i],) for i in held} for held in fitted.chosen]
+    return chosen, (fitted.scores.ravel(), gold.ravel())
 
 
 def _spans(rows: Iterable[Sequence[object]]) -> tuple[Span, ...]:

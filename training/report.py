@@ -8,7 +8,7 @@ from nervaluate import Evaluator
 from rich.table import Table
 
 from serving.errors import TrainingError
-from training.evaluate import Evaluation, rounded
+from training.evaluation import Evaluation, rounded
 
 
 def table(results: Mapping[str, Evaluation]) -> Table:
@@ -22,9 +22,9 @@ def table(results: Mapping[str, Evaluation]) -> Table:
             f"{micro.precision:.3f}",
             f"{micro.recall:.3f}",
             f"[bold]{micro.f1:.4f}[/]",
-            "–".join(f"{x:.3f}" for x in result.span_interval()),
+            "–".join(f"{x:.3f}" for x in result.span_intervals().micro),
             f"[bold]{result.labels.macro_f1:.4f}[/]",
-            "–".join(f"{x:.3f}" for x in result.label_interval()),
+            "–".join(f"{x:.3f}" for x in result.label_intervals().macro),
         )
     return made
 

@@ -18,7 +18,8 @@ from rich.table import Table
 from serving.errors import TrainingError
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument, read_corpus
-from training.evaluate import evaluate, read, rounded
+from training.evaluate import evaluate, read
+from training.evaluation import rounded
 from training.formats.jsonl import read_rows, write_rows
 from training.job import gather
 from training.schema import Schema

@@ -4,13 +4,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from serving.model_folder import file_sha256
 from training.baselines.lookup import predict_lookup
 from training.baselines.spacy_pipeline import predict_spacy, train_spacy
 from training.baselines.tfidf import predict_tfidf
 from training.corpus import AnnotatedDocument, read_corpus
 from training.data import TrainingData
-from training.predictions import Prediction, read_predictions, write_predictions
+from training.predictions import Prediction, predictions_file, write_predictions
 from training.schema import Schema
 
 Predict = Callable[[Sequence[AnnotatedDocument]], list[Prediction]]
@@ -44,18 +43,4 @@ def run_baselines(
     for name, predict in baselines.items():
         for file, documents in files.items():
             say(f"{name} reads {file}")
-            write_predictions(_predictions_file(folder / name, file), predict(documents))
-
-
-def predictions_of(folder: Path, file: Path) -> dict[str, dict[str, Prediction]]:
-    """What each system under `folder` said of a file: predictions by document, by system."""
-    systems = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    return {
-        system.name: read_predictions(found)
-        for system in systems
-        if (found := _predictions_file(system, file)).is_file()
-    }
-
-
-def _predictions_file(system: Path, file: Path) -> Path:
-    return system / f"{file_sha256(file)[:16]}.jsonl"
+            write_predictions(predictions_file(folder / name, file), predict(documents))

@@ -1,0 +1,89 @@
+"""Baselines learn from training documents alone, and are judged as the model is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from serving.errors import CorpusError
+from training.baselines.lookup import SurfaceLookup, predict_lookup
+from training.baselines.run import run_baselines
+from training.baselines.tfidf import predict_tfidf
+from training.corpus import AnnotatedDocument, Span, write_corpus
+from training.data import TrainingData
+from training.predictions import (
+    Prediction,
+    evaluate_predictions,
+    predictions_of,
+    read_predictions,
+    write_predictions,
+)
+from training.schema import Schema
+
+
+def test_lookup_prefers_the_longest_and_forgets_what_is_rarely_a_name() -> None:
+    text = "Rajin Port and Rajin. May 2020. It may. May it? May they?"
+    spans = (Span(0, 10, "FACILITY"), Span(15, 20, "LOCATION"), Span(22, 30, "DATE"), Span(40, 43, "DATE"))
+    lookup = SurfaceLookup([AnnotatedDocument("a", text.replace("It may", "In May"), spans, ("relief",))])
+    found = lookup.spans("At Rajin Port, not Rajin. May they.")
+    assert found == (Span(3, 13, "FACILITY"), Span(19, 24, "LOCATION"))
+
+
+def test_lookup_gives_the_commonest_labels(corpus: list[AnnotatedDocument]) -> None:
+    train = [*corpus, replace(corpus[0], id="again")]
+    predictions = predict_lookup(train, [AnnotatedDocument("x", "Russia", (), ())])
+    assert predictions == [Prediction("x", (Span(0, 6, "LOCATION"),), cats=corpus[0].cats or ())]
+
+
+def test_tfidf_learns_what_words_say(corpus: list[AnnotatedDocument], schema: Schema) -> None:
+    predictions = {p.id: p for p in predict_tfidf(corpus, corpus, schema, seed=1)}
+    result = evaluate_predictions(corpus, predictions, schema)
+    assert result.labels.micro.f1 > 0.9
+    assert result.thresholds == "cross-fitted"
+    names = list(schema.labels)
+    logits = predictions[corpus[0].id].logits
+    assert logits is not None
+    assert logits[names.index("overseas_labour")] > logits[names.index("not_sanctions")]
+    assert logits[names.index("relief")] < -10  # never seen
+
+
+def test_predictions_come_back_and_count_as_the_scorer_counts(tmp_path: Path, schema: Schema) -> None:
+    gold = [
+        AnnotatedDocument("a", "Kim met Li", (Span(0, 3, "PERSON"), Span(8, 10, "PERSON")), ("relief",)),
+        AnnotatedDocument("b", "Oil", (Span(0, 3, "GOODS"),), None, title="Kim"),
+        AnnotatedDocument("c", "Oil", (), ("relief",), known_types=frozenset()),
+    ]
+    written = [
+        Prediction("a", (Span(0, 3, "PERSON"),), cats=("relief",)),
+        Prediction("c", (Span(0, 3, "GOODS"),), (Span(0, 3, "PERSON"),), logits=(0.5,)),
+    ]
+    write_predictions(tmp_path / "p.jsonl", written)
+    found = read_predictions(tmp_path / "p.jsonl")
+    assert list(found.values()) == written
+    result = evaluate_predictions(gold, found, schema)
+    micro = result.spans.micro
+    assert (micro.tp, micro.fp, micro.fn) == (1, 0, 2)
+    assert (result.labels.micro.tp, result.labels.micro.fn) == (1, 1)
+    (tmp_path / "p.jsonl").write_text('{"id": "a"}\n')
+    with pytest.raises(CorpusError, match="not a prediction"):
+        read_predictions(tmp_path / "p.jsonl")
+
+
+def test_every_baseline_writes_what_it_read(
+    tmp_path: Path, corpus: list[AnnotatedDocument], schema: Schema
+) -> None:
+    file = tmp_path / "dev.jsonl"
+    write_corpus(file, [replace(corpus[0], title="Russia said"), *corpus[1:]])
+    said: list[str] = []
+    data = TrainingData(corpus, corpus)
+    run_baselines(data, [file], schema, tmp_path / "out", seed=1, spacy_steps=201, say=said.append)
+    found = predictions_of(tmp_path / "out", file)
+    assert set(found) == {"lookup", "tfidf", "spacy-cnn"}
+    assert len(said) == 3
+    for predictions in found.values():
+        assert list(predictions) == [document.id for document in corpus]
+    spacy = evaluate_predictions(corpus, found["spacy-cnn"], schema)
+    assert spacy.spans.micro.f1 > 0.5
+    other = tmp_path / "other.jsonl"
+    write_corpus(other, corpus)
+    assert predictions_of(tmp_path / "out", other) == {}
