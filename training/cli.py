@@ -156,6 +156,31 @@ def evaluate(
 
 
 @app.command()
+def stress(
+    file: Annotated[Path, typer.Argument(help="Annotated documents (.jsonl).")],
+    model: serving_cli.ModelOption = RELEASED_MODEL,
+) -> None:
+    """Read the same documents in capitals, in lower case, headline apart, inside long reports."""
+    needs_training_extra()
+    from rich.table import Table
+
+    from serving.analyzer import Analyzer
+    from serving.model_folder import ModelFolder
+    from training.stress import losses
+    from training.stress import stress as dress
+
+    folder = ModelFolder.open(find_model(model))
+    schema = schema_of_model(folder.config)
+    with progress_bar("reading", None):
+        results = dress(Analyzer.load(folder), _sound_documents(file, schema), schema)
+    table = Table("documents", "span F1", "change", "label micro-F1", "change", box=None)
+    for name, (spans, labels) in losses(results).items():
+        micro = results[name].spans.micro.f1, results[name].labels.micro.f1
+        table.add_row(name, f"{micro[0]:.4f}", f"{spans:+.4f}", f"{micro[1]:.4f}", f"{labels:+.4f}")
+    Console().print(table)
+
+
+@app.command()
 def baselines(
     data: Annotated[
         list[str] | None, typer.Option(help="Corpora to train on, as `embargo train` takes them.")

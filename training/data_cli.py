@@ -144,6 +144,23 @@ def export_command(
     _report(f"Wrote {len(documents)} documents to {output}.", losses, allow=allow_loss)
 
 
+@app.command("attach")
+def attach_command(
+    annotation: Annotated[Path, typer.Argument(help="Annotation apart from its text (.jsonl).")],
+    texts: Annotated[list[Path], typer.Argument(help="Files with the texts (.jsonl, .jsonl.gz).")],
+    output: Annotated[Path, typer.Option("-o", help="Corpus file (.jsonl) to write.")],
+) -> None:
+    """Put annotation that is shared without its text together with the text."""
+    needs_training_extra()
+    from training.corpus import write_corpus
+    from training.standoff import attach
+
+    documents = list(attach(annotation, texts))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_corpus(output, documents)
+    typer.echo(f"Wrote {len(documents)} documents to {output}.")
+
+
 @app.command("formats")
 def formats_command() -> None:
     """List the formats that import and export know."""

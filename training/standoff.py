@@ -1,0 +1,60 @@
+"""Annotation kept apart from text that may not be copied, and the two put together again.
+
+A row names a document of somebody's collection, the stretch of its text that was read, and that
+stretch's hash: `{"id", "start", "end", "sha256", "entities", "cats"}`. Span offsets count from
+`start`. So labels can be shared where text cannot.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from serving.errors import CorpusError
+from training.corpus import AnnotatedDocument, Span
+from training.formats.jsonl import read_rows, text_of
+
+
+def attach(annotation: Path, texts: Iterable[Path]) -> Iterator[AnnotatedDocument]:
+    """Annotated documents, in the order of the annotation.
+
+    Raises CorpusError if a document is missing or its text is not the one that was annotated.
+    """
+    rows = [(where, row) for where, row in read_rows(annotation)]
+    wanted = {str(row.get("id")) for _, row in rows}
+    found = {
+        str(row["id"]): (text_of(row, where), row)
+        for file in texts
+        for where, row in read_rows(file)
+        if str(row.get("id")) in wanted
+    }
+    for where, row in rows:
+        try:
+            id_, start, end = str(row["id"]), int(row["start"]), int(row["end"])
+            digest, entities, cats = str(row["sha256"]), row["entities"], row["cats"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorpusError(
+                f"{where}: not an annotation apart from its text ({error!r}); expected "
+                '{"id", "start", "end", "sha256", "entities", "cats"}.'
+            ) from error
+        if id_ not in found:
+            raise CorpusError(f"{where}: no text has the id {id_!r}; expected it in one of the text files.")
+        text, source = found[id_]
+        text = text[start:end]
+        if stretch_hash(text) != digest:
+            raise CorpusError(
+                f"{where}: characters {start} to {end} of {id_!r} are not the text that was annotated."
+            )
+        yield AnnotatedDocument(
+            id=id_,
+            text=text,
+            entities=tuple(sorted(Span(int(a), int(b), str(kind)) for a, b, kind in entities or [])),
+            cats=None if cats is None else tuple(cats),
+            published_at=source.get("published_at") or source.get("date") or None,
+            source=str(source.get("source") or ""),
+            known_types=frozenset() if entities is None else None,
+        )
+
+
+def stretch_hash(text: str) -> str:
+    """SHA-256 of a stretch of text."""
+    return hashlib.sha256(text.encode()).hexdigest()
