@@ -1,5 +1,7 @@
 """Changed documents keep exact spans, and a name changes wherever it stands."""
 
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +35,17 @@ def document(marked: str) -> AnnotatedDocument:
 def test_edits_move_spans_exactly(text: str, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
     spans = [Span(a, b, "X") for a, b in zip(cuts[::2], cuts[1::2], strict=False)]
-    edits = [Edit(s.start, s.end, data.draw(st.text("xyz", min_size=1, max_size=4))) for s in spans[::2]]
+    # Whole spans, parts of spans, and stretches between them.
+    edits = []
+    for a, b in pairwise(cuts):
+        start, end = sorted((data.draw(st.integers(a, b)), data.draw(st.integers(a, b))))
+        if data.draw(st.booleans()) and start < end:
+            edits.append(Edit(start, end, data.draw(st.text("xyz", max_size=4))))
     changed, moved = apply_edits(text, spans, edits)
-    new_text = {edit.start: edit.text for edit in edits}
     for before, after in zip(spans, moved, strict=True):
-        expected = new_text.get(before.start, text[before.start : before.end])
+        inner = [e for e in edits if before.start <= e.start and e.end <= before.end]
+        own = [replace(e, start=e.start - before.start, end=e.end - before.start) for e in inner]
+        expected, _ = apply_edits(text[before.start : before.end], [], own)
         assert changed[after.start : after.end] == expected
 
 
@@ -62,6 +70,20 @@ def test_a_name_changes_wherever_it_stands() -> None:
         " [[Paya Trading FZE|ORG]] ([[Paya|ORG]]) in [[Rajin|LOCATION]], the [[Negin|VESSEL]]."
         " [[ARYA STAR|VESSEL]]!"
     )
+
+
+def test_two_names_never_become_one_and_short_forms_of_kept_names_stay() -> None:
+    gazetteer = Gazetteer({"PERSON": {"x": ["Li Na", "Kofi Annan", "Kim Yo"]}})
+    given_document = document(
+        "[[Kofi Annan|PERSON]] met [[Ali Bey|PERSON]], [[Bo Xi|PERSON]], [[Cy Twombly|PERSON]];"
+        " [[Annan|PERSON]] left"
+    )
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        changed = replace_names(given_document, gazetteer, frozenset({"kofi annan"}), random)
+        surfaces = [surface for _, surface in changed.mentions()]
+        assert (surfaces[0], surfaces[4]) == ("Kofi Annan", "Annan")
+        assert {"Li Na", "Kim Yo"} < set(surfaces[1:4])  # and the third keeps its own
 
 
 def test_names_of_one_document_are_lent_to_others() -> None:
@@ -92,23 +114,31 @@ def test_hard_wraps_may_fall_into_a_name() -> None:
 
 
 def test_chances_of_one_and_none() -> None:
-    given_document = AnnotatedDocument("d", "“Kim”", (Span(1, 4, "PERSON"),), (), title="T")
+    marked = document("“[[Kim Yo|PERSON]]” " + "word " * 20 + "[[OFAC|ORG]]")
+    given_document = replace(marked, title="T")
     shares = {"names_share": 1.0, "typography_share": 1.0, "wrap_share": 1.0, "drop_title_share": 1.0}
     always, never = TrainConfig(**shares), TrainConfig(**dict.fromkeys(shares, 0.0))
     shown = [
         Augmenter(c, GAZETTEER, frozenset())(given_document, np.random.default_rng(1))
         for c in (always, never)
     ]
-    assert (shown[0].title, shown[0].text) == (None, '"Kim"')
+    assert shown[0].title is None
+    assert shown[0].text.startswith('"Mehrdad Jalili" word')
+    assert "\n" in shown[0].text
     assert shown[1] is given_document
 
 
 def test_names_are_read_in_running_case(tmp_path: Path) -> None:
-    assert running_case("KIM, Jong Un", "PERSON") == "Jong Un Kim"
+    assert running_case("JALILI, Mehrdad", "PERSON") == "Mehrdad Jalili"
+    assert running_case("KIM, Jong Un", "PERSON", surname_first=True) == "Kim Jong Un"
     assert running_case("AL-ASSAD TRADING CO. LLC", "ORG") == "Al-Assad Trading CO. LLC"
+    assert running_case("CARIBBEAN BANK N.V.", "ORG") == "Caribbean Bank N.V."
     path = tmp_path / "names.jsonl"
     path.write_text('{"name": "WISE HONEST", "type": "VESSEL", "programme": ["DPRK"]}\n' * 20)
     assert dict(Gazetteer.load(path).draw(np.random.default_rng(0))) == {"VESSEL": ["Wise Honest"] * 20}
+    path.write_text('{"name": "WISE HONEST", "type": "VESSEL", "programme": ["DPRK"]}\n' * 3)
+    with pytest.raises(CorpusError, match="expected at least one"):
+        Gazetteer.load(path)
     path.write_text('{"name": "WISE HONEST"}\n')
     with pytest.raises(CorpusError, match="not a name"):
         Gazetteer.load(path)

@@ -29,6 +29,12 @@ def test_lookup_prefers_the_longest_and_forgets_what_is_rarely_a_name() -> None:
     assert found == (Span(3, 13, "FACILITY"), Span(19, 24, "LOCATION"))
 
 
+def test_documents_of_labels_alone_teach_no_spans() -> None:
+    labels_alone = AnnotatedDocument("b", "Rajin Rajin Rajin", (), ("relief",), known_types=frozenset())
+    lookup = SurfaceLookup([AnnotatedDocument("a", "Rajin", (Span(0, 5, "LOCATION"),), ()), labels_alone])
+    assert lookup.spans("Rajin") == (Span(0, 5, "LOCATION"),)
+
+
 def test_lookup_gives_the_commonest_labels(corpus: list[AnnotatedDocument]) -> None:
     train = [*corpus, replace(corpus[0], id="again")]
     predictions = predict_lookup(train, [AnnotatedDocument("x", "Russia", (), ())])
@@ -37,7 +43,7 @@ def test_lookup_gives_the_commonest_labels(corpus: list[AnnotatedDocument]) -> N
 
 def test_tfidf_learns_what_words_say(corpus: list[AnnotatedDocument], schema: Schema) -> None:
     predictions = {p.id: p for p in predict_tfidf(corpus, corpus, schema, seed=1)}
-    result = evaluate_predictions(corpus, predictions, schema)
+    result = evaluate_predictions(corpus, predictions, schema, cross_fit=True)
     assert result.labels.micro.f1 > 0.9
     assert result.thresholds == "cross-fitted"
     names = list(schema.labels)
@@ -55,18 +61,36 @@ def test_predictions_come_back_and_count_as_the_scorer_counts(tmp_path: Path, sc
     ]
     written = [
         Prediction("a", (Span(0, 3, "PERSON"),), cats=("relief",)),
-        Prediction("c", (Span(0, 3, "GOODS"),), (Span(0, 3, "PERSON"),), logits=(0.5,)),
+        Prediction("c", (Span(0, 3, "GOODS"),), (Span(0, 3, "PERSON"),), logits=(0.5,) * 16),
     ]
     write_predictions(tmp_path / "p.jsonl", written)
     found = read_predictions(tmp_path / "p.jsonl")
     assert list(found.values()) == written
-    result = evaluate_predictions(gold, found, schema)
+    result = evaluate_predictions(gold, found, schema, cross_fit=False)
     micro = result.spans.micro
     assert (micro.tp, micro.fp, micro.fn) == (1, 0, 2)
     assert (result.labels.micro.tp, result.labels.micro.fn) == (1, 1)
-    (tmp_path / "p.jsonl").write_text('{"id": "a"}\n')
-    with pytest.raises(CorpusError, match="not a prediction"):
-        read_predictions(tmp_path / "p.jsonl")
+    for broken in ('{"id": "a"}\n', '{"id": "a", "entities": []}\n' * 2):
+        (tmp_path / "p.jsonl").write_text(broken)
+        with pytest.raises(CorpusError, match="not a prediction"):
+            read_predictions(tmp_path / "p.jsonl")
+
+
+def test_logits_of_another_schema_are_refused(schema: Schema) -> None:
+    gold = [AnnotatedDocument("a", "Kim", (), ("relief",))]
+    with pytest.raises(CorpusError, match="has 1 logits; expected 16"):
+        evaluate_predictions(gold, {"a": Prediction("a", (), logits=(0.5,))}, schema, cross_fit=True)
+
+
+def test_a_missing_prediction_costs_its_document_alone(
+    corpus: list[AnnotatedDocument], schema: Schema
+) -> None:
+    predictions = {p.id: p for p in predict_tfidf(corpus, corpus, schema, seed=1)}
+    whole = evaluate_predictions(corpus, predictions, schema, cross_fit=True)
+    del predictions[corpus[0].id]
+    without = evaluate_predictions(corpus, predictions, schema, cross_fit=True)
+    assert without.predicted_labels[0] == set()
+    assert without.labels.micro.f1 > 0.7 * whole.labels.micro.f1
 
 
 def test_every_baseline_writes_what_it_read(
@@ -82,8 +106,14 @@ def test_every_baseline_writes_what_it_read(
     assert len(said) == 3
     for predictions in found.values():
         assert list(predictions) == [document.id for document in corpus]
-    spacy = evaluate_predictions(corpus, found["spacy-cnn"], schema)
+    spacy = evaluate_predictions(corpus, found["spacy-cnn"], schema, cross_fit=False)
     assert spacy.spans.micro.f1 > 0.5
+    assert all(found["tfidf"][document.id].cats for document in corpus)  # thresholds come from dev
+    before = (tmp_path / "out" / "spacy-cnn" / "model-best" / "meta.json").stat().st_mtime_ns
+    for seed, same in ((1, True), (2, False)):
+        run_baselines(data, [file], schema, tmp_path / "out", seed=seed, spacy_steps=201, say=said.append)
+        after = (tmp_path / "out" / "spacy-cnn" / "model-best" / "meta.json").stat().st_mtime_ns
+        assert (before == after) is same
     other = tmp_path / "other.jsonl"
     write_corpus(other, corpus)
     assert predictions_of(tmp_path / "out", other) == {}

@@ -121,6 +121,12 @@ def test_docbin_is_what_spacy_trains_on(tmp_path: Path) -> None:
     assert docs[1].cats == {"not_sanctions": 1.0, "relief": 0.0}
 
 
+def test_unknown_spans_stay_unknown_to_spacy() -> None:
+    document = AnnotatedDocument("a", "OFAC said.", (), ("relief",), known_types=frozenset())
+    back, _ = there_and_back("spacy", [document])
+    assert back == [document]
+
+
 def test_a_docbin_of_others_is_read(tmp_path: Path) -> None:
     doc = spacy.blank("en").make_doc("Kim left")
     doc.ents = [doc.char_span(0, 3, label="PERSON")]
@@ -129,7 +135,7 @@ def test_a_docbin_of_others_is_read(tmp_path: Path) -> None:
     DocBin(store_user_data=True, docs=[doc, bare]).to_disk(tmp_path / "x.spacy")
     first, second = FORMATS["spacy"].read(tmp_path / "x.spacy", Losses())
     assert first == AnnotatedDocument("0", "Kim left", (Span(0, 3, "PERSON"),), ("relief",))
-    assert second == AnnotatedDocument("1", "Oil", (), None)
+    assert second == AnnotatedDocument("1", "Oil", (), None, known_types=frozenset())
 
 
 def test_conll_of_a_sentence() -> None:

@@ -27,7 +27,7 @@ PREDICTED = Prediction(
 
 
 def test_each_error_has_its_kind(schema: Schema) -> None:
-    result = evaluate_predictions([GOLD], {"d": PREDICTED}, schema)
+    result = evaluate_predictions([GOLD], {"d": PREDICTED}, schema, cross_fit=False)
     errors = [(e.kind, e.surface(e.gold), e.surface(e.got)) for e in span_errors(result)]
     assert errors == [
         ("border", "Li", "Li sold"),
@@ -48,8 +48,8 @@ def test_each_error_has_its_kind(schema: Schema) -> None:
 
 
 def test_the_page_holds_figures_errors_and_other_systems(tmp_path: Path, schema: Schema) -> None:
-    result = evaluate_predictions([GOLD], {"d": PREDICTED}, schema)
-    nothing = evaluate_predictions([GOLD], {}, schema)
+    result = evaluate_predictions([GOLD], {"d": PREDICTED}, schema, cross_fit=False)
+    nothing = evaluate_predictions([GOLD], {}, schema, cross_fit=False)
     model = {"name": "mine", "version": "7", "sha256": "abc"}
     write_html([Measured("dev.jsonl", result, {"silence": nothing})], model, tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")

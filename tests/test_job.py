@@ -33,7 +33,9 @@ def job(
     data = tmp_path / "data"
     data.mkdir()
     for split in ("train", "dev", "test"):
-        write_corpus(data / f"{split}.jsonl", corpus)
+        # The same documents, but not the same texts.
+        rows = [replace(d, text=f"{d.text} {split}") for d in corpus]
+        write_corpus(data / f"{split}.jsonl", rows)
     partial = tmp_path / "silver.jsonl"
     write_corpus(partial, [replace(d, cats=None) for d in corpus])
     return TrainingJob(
@@ -77,7 +79,8 @@ def test_a_trained_folder_is_a_start_for_the_next(job: TrainingJob) -> None:
 def test_spans_alone_are_enough(job: TrainingJob, corpus: list[AnnotatedDocument]) -> None:
     job = replace(job, extra=[])
     for split in ("train", "dev", "test"):
-        write_corpus(job.data / f"{split}.jsonl", [replace(d, cats=None) for d in corpus])
+        rows = [replace(d, text=f"{d.text} {split}", cats=None) for d in corpus]
+        write_corpus(job.data / f"{split}.jsonl", rows)
     run_job(job, quiet)
     config = ModelFolder.open(job.model_folder).config
     assert {label.threshold for label in config.labels} == {0.5}
@@ -121,6 +124,19 @@ def test_a_wrong_job_is_refused_before_it_runs(
         change = {"extra": [str(x).replace("DATA", str(job.data)) for x in job.extra and change["extra"]]}  # type: ignore[attr-defined]
     with pytest.raises(error, match=message):
         run_job(replace(job, **change), quiet)  # type: ignore[arg-type]
+
+
+def test_a_document_to_learn_from_and_to_measure_on_is_refused(job: TrainingJob) -> None:
+    with pytest.raises(CorpusError, match="0 is also among the training documents"):
+        run_job(replace(job, extra=[str(job.data / "dev.jsonl")]), quiet)
+
+
+def test_a_broken_test_split_is_refused_before_the_run(
+    job: TrainingJob, corpus: list[AnnotatedDocument]
+) -> None:
+    write_corpus(job.data / "test.jsonl", [replace(corpus[0], cats=("nonsense",))])
+    with pytest.raises(CorpusError, match="unknown label 'nonsense'"):
+        run_job(job, quiet)
 
 
 def test_a_corpus_without_dev_says_what_is_missing(job: TrainingJob) -> None:

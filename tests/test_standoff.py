@@ -38,7 +38,9 @@ def test_labels_meet_their_text(tmp_path: Path, texts: Path) -> None:
     ("changes", "message"),
     [
         ({"id": "c"}, "no text has the id 'c'"),
-        ({"end": 22}, "not the text that was annotated"),
+        ({"end": 22}, "another version of the text"),
+        ({"entities": [[0, 4]]}, "not an annotation"),
+        ({"cats": "relief"}, "cats is a str"),
         ({"start": None}, "not an annotation"),
     ],
 )

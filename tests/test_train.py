@@ -122,6 +122,10 @@ def test_a_checkpoint_of_another_run_is_refused(
         ("epochs =", "TOML"),
         ("dropout = true", "expected float"),
         ("mixed_precision = 1", "expected bool"),
+        ("names_share = 1.5", "share from 0 to 1"),
+        ("name_types = [1]", "list of strings"),
+        ("documents = -1", "0 for all"),
+        ("lower_case_share = 0.6\nupper_case_share = 0.6", "together over 1"),
         ("name_types = 'PERSON'", "expected list of strings"),
     ],
 )

@@ -1,5 +1,6 @@
 """Variants are trained with every seed, measured alike, and not trained twice."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -14,7 +15,8 @@ from training.trials import TrialFile, TrialRunner, plot_by_documents, table
 @pytest.fixture
 def trials(tmp_path: Path, corpus: list[AnnotatedDocument], backbone_folder: Path) -> TrialFile:
     for split in ("train", "dev"):
-        write_corpus(tmp_path / f"{split}.jsonl", corpus)
+        rows = [replace(d, text=f"{d.text} {split}") for d in corpus]
+        write_corpus(tmp_path / f"{split}.jsonl", rows)
     return TrialFile(
         data=[str(tmp_path)],
         start=str(backbone_folder),
@@ -49,6 +51,35 @@ def test_each_variant_meets_each_seed_once(trials: TrialFile, schema: Schema, tm
     assert (tmp_path / "curve.png").stat().st_size > 5_000
     assert len((tmp_path / "out" / "trials.jsonl").read_bytes().splitlines()) == 4
     assert orjson.loads((tmp_path / "out" / "trials.jsonl").read_bytes().splitlines()[0]) == rows[0]
+
+
+def test_other_documents_to_measure_on_make_another_trial(
+    trials: TrialFile, schema: Schema, tmp_path: Path, corpus: list[AnnotatedDocument]
+) -> None:
+    few = trials.model_copy(update={"seeds": [1], "variants": {"few": {"documents": 4}}})
+    TrialRunner(few, schema, tmp_path / "out", "code").run(lambda *a: None)
+    write_corpus(tmp_path / "other.jsonl", corpus[:2])
+    more = few.model_copy(update={"measure": [*few.measure, tmp_path / "other.jsonl"]})
+    (row,) = TrialRunner(more, schema, tmp_path / "out", "code").run(lambda *a: None)
+    assert len(row["scores"]) == 2
+
+
+def test_a_stopped_trial_goes_on_and_blocks_no_other(
+    trials: TrialFile, schema: Schema, tmp_path: Path
+) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, total: int, line: str) -> None:
+        if done == 2:
+            raise Stopped
+
+    slow = trials.model_copy(update={"base": {**trials.base, "checkpoint_minutes": 0.0}})
+    with pytest.raises(Stopped):
+        TrialRunner(slow, schema, tmp_path / "out", "code").run(stop)
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 1
+    rows = TrialRunner(slow, schema, tmp_path / "out", "other code").run(lambda *a: None)
+    assert len(rows) == 4
 
 
 def test_a_broken_file_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ What each switch is worth stands in docs/LOG.md. Case is changed later, on token
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from training.corpus import AnnotatedDocument, Span
 from training.edits import Edit, edit_document
 from training.gazetteer import Gazetteer
 
-# Pairs of ways to write the same sign; a document gets one way throughout.
+# Typographic signs and what wires and old pages have for them.
 _TYPOGRAPHY = (("“", '"'), ("”", '"'), ("’", "'"), ("‘", "'"), ("–", "-"), ("—", "--"), ("…", "..."))
 _SPACE = re.compile(r"(?<=\S) (?=\S)")
 
@@ -56,19 +56,26 @@ def replace_names(
     stay, for what is said of a ministry is not said of a shell firm.
     """
     chosen: dict[tuple[str, str], str] = {}
+    kept: set[tuple[str, str]] = set()
     pools = dict(gazetteer.draw(random))
-    names = {(kind, surface.casefold()): surface.isupper() for kind, surface in document.mentions()}
+    every = list(document.mentions())
+    names = {(kind, surface.casefold()) for kind, surface in every}
+    in_running_case = {(kind, surface.casefold()) for kind, surface in every if not surface.isupper()}
     # Longest first, so that a short form meets the name it belongs to.
     for kind, name in sorted(names, key=lambda m: (-len(m[1]), m)):
-        if kind not in pools or name in well_known:
+        if kind not in pools:
             continue
         words = len(name.split())
+        acronym = words == 1 and len(name) <= _LONGEST_ACRONYM and (kind, name) not in in_running_case
         if short := _short_form(kind, name, chosen):
             chosen[kind, name] = short
-        elif words > 1 or not (names[kind, name] and len(name) <= _LONGEST_ACRONYM):
-            fitting = [new for new in pools[kind] if (len(new.split()) > 1) == (words > 1)]
-            if fitting:
-                chosen[kind, name] = fitting[random.integers(len(fitting))]
+        elif name in well_known or acronym or _is_part_of(kind, name, kept):
+            kept.add((kind, name))
+        else:
+            strangers = (n for n in pools[kind] if (kind, n.casefold()) not in names)
+            if new := next((n for n in strangers if _fits(n, words)), None):
+                pools[kind].remove(new)  # another name of this document gets another
+                chosen[kind, name] = new
 
     def edits(text: str, spans: tuple[Span, ...]) -> list[Edit]:
         found = []
@@ -86,8 +93,13 @@ def replace_names(
 
 
 _LONGEST_ACRONYM = 6
-"""A longer word in capitals is a name in a headline or of a speaker; an acronym is spelt out
-somewhere, so it stays."""
+"""A longer word that stands only in capitals is a speaker or a ship; an acronym stays, for it is
+spelt out somewhere."""
+
+
+def _fits(name: str, words: int) -> bool:
+    """One word for one word, several for several."""
+    return (len(name.split()) > 1) == (words > 1)
 
 
 def _short_form(kind: str, name: str, chosen: Mapping[tuple[str, str], str]) -> str | None:
@@ -98,6 +110,11 @@ def _short_form(kind: str, name: str, chosen: Mapping[tuple[str, str], str]) -> 
                 if old.split()[at] == name:
                     return new.split()[at]
     return None
+
+
+def _is_part_of(kind: str, name: str, kept: Collection[tuple[str, str]]) -> bool:
+    """True for the first or last word of a name that stays: "Annan" stays with "Kofi Annan"."""
+    return any(kind == other and name in (old.split()[0], old.split()[-1]) for other, old in kept)
 
 
 def plain_typography(document: AnnotatedDocument) -> AnnotatedDocument:

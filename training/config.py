@@ -99,5 +99,14 @@ class TrainConfig:
                 raise TrainingError(
                     f"setting {key} is {value!r}, a {type(value).__name__}; expected {expected}"
                 )
+            if key.endswith("_share") and not 0 <= value <= 1:
+                raise TrainingError(f"setting {key} is {value}; expected a share from 0 to 1")
+            if wanted is list and not all(isinstance(item, str) for item in value):
+                raise TrainingError(f"setting {key} is {value}; expected a list of strings")
+            if key == "documents" and value < 0:
+                raise TrainingError(f"setting documents is {value}; expected 0 for all, or a number")
         tuples = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-        return replace(self, **{**values, **tuples})
+        config = replace(self, **{**values, **tuples})
+        if config.lower_case_share + config.upper_case_share > 1:
+            raise TrainingError("lower_case_share and upper_case_share are together over 1")
+        return config

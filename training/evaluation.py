@@ -26,7 +26,8 @@ class Evaluation:
 
     documents: int
     thresholds: str
-    """How label thresholds were had: "cross-fitted" on these documents, or the "model"'s own."""
+    """How label thresholds were had: "cross-fitted" on these documents, the "model"'s own, or
+    "its own", another system's."""
     span_documents: Sequence[AnnotatedDocument]
     """Those whose spans are annotated."""
     gold_spans: Keys

@@ -1,5 +1,6 @@
 """Names to put in the place of others: by type, in groups whose names go together."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from training.corpus import AnnotatedDocument
 from training.formats.jsonl import read_rows
 
 _SMALLEST_GROUP = 20
+_SMALLEST_POOL = 20
+_ODD = re.compile(r"[()\"“”/;]")
+"""In a name that a newspaper would not print so."""
 _FORM_WORDS = {"LLC", "LTD", "LTD.", "JSC", "OOO", "OAO", "PJSC", "FZE", "FZCO", "GMBH", "S.A.", "SA",
                "II", "III", "IV", "USA", "DPRK", "OJSC", "AO", "PAO", "CO.", "INC."}  # fmt: skip
 
@@ -34,10 +38,16 @@ class Gazetteer:
                 raise CorpusError(
                     f'{where}: not a name ({error!r}); expected {{"name", "type", "programme": []}}.'
                 ) from error
-            for programme in programmes[:1]:
-                groups.setdefault(kind, {}).setdefault(programme, []).append(running_case(name, kind))
+            if programmes and not _ODD.search(name):
+                running = running_case(name, kind, surname_first=str(programmes[0]).startswith("DPRK"))
+                groups.setdefault(kind, {}).setdefault(str(programmes[0]), []).append(running)
         large = {k: {g: n for g, n in by.items() if len(n) >= _SMALLEST_GROUP} for k, by in groups.items()}
-        return cls({kind: by_group for kind, by_group in large.items() if by_group})
+        found = {kind: by_group for kind, by_group in large.items() if by_group}
+        if not found:
+            raise CorpusError(
+                f"{path}: no programme has {_SMALLEST_GROUP} names of one type; expected at least one."
+            )
+        return cls(found)
 
     @classmethod
     def of(cls, documents: Sequence[AnnotatedDocument], types: Collection[str]) -> "Gazetteer":
@@ -51,11 +61,19 @@ class Gazetteer:
         return cls(groups)
 
     def draw(self, random: np.random.Generator) -> Iterator[tuple[str, list[str]]]:
-        """For one document: each type with the names of one group, larger groups more often."""
+        """For one document: each type with names of one group, and of more where it is small.
+
+        Larger groups come more often; the names are in random order.
+        """
         for kind, by_group in self.groups.items():
-            sizes = np.array([len(names) for names in by_group.values()], dtype=np.float64)
-            chosen = random.choice(len(sizes), p=sizes / sizes.sum())
-            yield kind, list(by_group.values())[chosen]
+            groups = list(by_group.values())
+            sizes = np.array([len(names) for names in groups], dtype=np.float64)
+            pool: list[str] = []
+            for group in random.choice(len(groups), len(groups), replace=False, p=sizes / sizes.sum()):
+                pool += groups[group]
+                if len(pool) >= _SMALLEST_POOL:
+                    break
+            yield kind, [pool[at] for at in random.permutation(len(pool))]
 
 
 def names_of_several(documents: Sequence[AnnotatedDocument]) -> frozenset[str]:
@@ -64,15 +82,18 @@ def names_of_several(documents: Sequence[AnnotatedDocument]) -> frozenset[str]:
     return frozenset(name for name, count in counts.items() if count > 1)
 
 
-def running_case(name: str, kind: str) -> str:
-    """A list's "KIM, Jong Un" or "GLOBAL SHIPPING LLC" as a newspaper writes it."""
+def running_case(name: str, kind: str, *, surname_first: bool = False) -> str:
+    """A list's "SURNAME, Given" or "GLOBAL SHIPPING LLC" as a newspaper writes it."""
     if kind == "PERSON":
         surname, comma, given = name.partition(",")
-        name = f"{given.strip()} {surname}" if comma else name
-    words = (
-        w if w.upper() in _FORM_WORDS or any(c.isdigit() for c in w) else _capital(w) for w in name.split()
-    )
-    return " ".join(words)
+        parts = (surname, given.strip()) if surname_first else (given.strip(), surname)
+        name = " ".join(parts) if comma else name
+    return " ".join(word if _stays(word) else _capital(word) for word in name.split())
+
+
+def _stays(word: str) -> bool:
+    """Legal forms, abbreviations with dots inside, and numbers are not written like names."""
+    return word.upper().rstrip(",") in _FORM_WORDS or "." in word[:-1] or any(c.isdigit() for c in word)
 
 
 def _capital(word: str) -> str:

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from training.evaluation import Evaluation, Float, ScoresAndRight
-from training.metrics import Interval, Intervals, Scores, bootstrap_lead
+from training.metrics import MIN_GOLD, Interval, Intervals, Scores, bootstrap_lead
 from training.span_errors import OUTSIDE, SpanError, span_errors, type_confusion
 
 _EXAMPLES = 8
@@ -42,6 +42,8 @@ def _section(measured: Measured) -> dict[str, object]:
     errors = list(span_errors(result))
     return {
         "name": measured.name,
+        "span_documents": len(result.span_documents),
+        "label_documents": len(result.label_documents),
         "summary": result.summary(),
         "systems": list(_systems(measured)),
         "types": list(_classes(result.spans, result.span_intervals())),
@@ -62,23 +64,31 @@ def _systems(measured: Measured) -> Iterator[dict[str, object]]:
     ours = measured.result
     for name, result in {"this model": ours, **measured.others}.items():
         spans, labels = result.span_intervals(), result.label_intervals()
-        leads: tuple[Interval, Interval] | None = None
-        if result is not ours:
-            leads = (
-                bootstrap_lead(ours.gold_spans, ours.predicted_spans, result.predicted_spans, macro=False),
-                bootstrap_lead(ours.gold_labels, ours.predicted_labels, result.predicted_labels, macro=True),
+        marks_spans, gives_labels = any(result.predicted_spans), any(result.predicted_labels)
+        leads: dict[str, Interval] = {}
+        if result is not ours and marks_spans:
+            leads["spans"] = bootstrap_lead(
+                ours.gold_spans, ours.predicted_spans, result.predicted_spans, macro=False
+            )
+        if result is not ours and gives_labels:
+            leads["labels"] = bootstrap_lead(
+                ours.gold_labels, ours.predicted_labels, result.predicted_labels, macro=True
             )
         yield {
             "name": name,
-            "spans": (result.spans.micro.f1, spans.micro),
-            "labels": (result.labels.macro_f1, labels.macro),
+            # A system that does one of the two things is not judged by the other.
+            "spans": (result.spans.micro.f1, spans.micro) if marks_spans else None,
+            "labels": (result.labels.macro_f1, labels.macro) if gives_labels else None,
+            "thresholds": result.thresholds,
             "leads": leads,
         }
 
 
 def _classes(scores: Scores, intervals: Intervals) -> Iterator[dict[str, object]]:
     for name, counts in scores.per_class.items():
-        yield {"name": name, "counts": counts, "interval": intervals.per_class[name]}
+        # From a few items an interval says nothing, however narrow it is.
+        interval = intervals.per_class[name] if counts.gold >= MIN_GOLD else None
+        yield {"name": name, "counts": counts, "interval": interval}
 
 
 def _examples(errors: Sequence[SpanError]) -> dict[str, list[dict[str, object]]]:
@@ -86,7 +96,7 @@ def _examples(errors: Sequence[SpanError]) -> dict[str, list[dict[str, object]]]
     found: dict[str, list[dict[str, object]]] = {}
     for kind in ("missed", "spurious", "border", "type", "border and type"):
         own = [error for error in errors if error.kind == kind]
-        step = max(1, len(own) // _EXAMPLES)
+        shown = np.linspace(0, len(own) - 1, min(_EXAMPLES, len(own))).round().astype(int)
         found[kind] = [
             {
                 "context": error.context(),
@@ -94,7 +104,7 @@ def _examples(errors: Sequence[SpanError]) -> dict[str, list[dict[str, object]]]
                 "got": f"{error.surface(error.got)} {error.got[3]}" if error.got else OUTSIDE,
                 "document": error.document.id,
             }
-            for error in own[::step][:_EXAMPLES]
+            for error in (own[at] for at in shown)
         ]
     return found
 

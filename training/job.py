@@ -105,7 +105,11 @@ def gather(corpora: Sequence[str], schema: Schema, config: TrainConfig) -> Gathe
             if split == "dev":
                 files["dev"] += found
                 documents["dev"] += rows
-    _check(documents, schema)
+    _check(documents, held_out, schema)
+    if config.names_share and (unknown := set(config.name_types) - schema.types.keys()):
+        raise TrainingError(
+            f"name_types has {', '.join(sorted(unknown))}; expected some of {', '.join(schema.types)}"
+        )
     gazetteer = None
     if config.gazetteer:
         files["gazetteer"] = [Path(config.gazetteer)]
@@ -160,17 +164,27 @@ def _opening(job: TrainingJob, training: Training) -> Iterator[str]:
         yield f"{job.start} has other types or labels: its encoder is kept, its heads start anew"
 
 
-def _check(documents: Mapping[str, list[AnnotatedDocument]], schema: Schema) -> None:
+def _check(
+    documents: Mapping[str, list[AnnotatedDocument]], held_out: Sequence[EvaluationSet], schema: Schema
+) -> None:
     if not documents["train"] or not documents["dev"]:
         raise CorpusError(
             f"got {len(documents['train'])} training and {len(documents['dev'])} dev documents; "
             "expected both: a corpus folder holds train.jsonl and dev.jsonl."
         )
+    read = {"train": documents["train"], **{file.name: file.documents for file in held_out}}
     wrong = [
         f"{role}: {problem}"
-        for role in ("train", "dev")
-        for document in documents[role]
+        for role, rows in read.items()
+        for document in rows
         for problem in problems(document, schema)
+    ]
+    learned = {document.text for role in ("train", "partial") for document in documents[role]}
+    wrong += [
+        f"{file.name}: {document.id} is also among the training documents; expected it in one place"
+        for file in held_out
+        for document in file.documents
+        if document.text in learned
     ]
     if wrong:
         raise CorpusError(f"{len(wrong)} problems in the corpora:\n" + "\n".join(wrong[:20]))

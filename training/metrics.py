@@ -98,7 +98,7 @@ def bootstrap(gold: Keys, predicted: Keys, *, samples: int = 500, seed: int = 13
     common = counts[:, :, [0, 2]].sum(axis=(0, 2)) >= MIN_GOLD
     return Intervals(
         micro=_interval(_f1(sums.sum(axis=1))),
-        macro=_interval(f1[:, common].mean(axis=1)) if common.any() else _NONE,
+        macro=_interval(np.nanmean(f1[:, common], axis=1)) if common.any() else _NONE,
         per_class={name: _interval(f1[:, k]) for k, name in enumerate(classes)},
     )
 
@@ -116,7 +116,7 @@ def bootstrap_lead(
         if macro and not common.any():
             return _NONE
         sums = _resampled(counts, samples, seed)
-        leads.append(_f1(sums[:, common]).mean(axis=1) if macro else _f1(sums.sum(axis=1)))
+        leads.append(np.nanmean(_f1(sums[:, common]), axis=1) if macro else _f1(sums.sum(axis=1)))
     return _interval(leads[0] - leads[1])
 
 
@@ -137,10 +137,12 @@ def _resampled(counts: npt.NDArray[np.float64], samples: int, seed: int) -> npt.
 
 
 def _interval(values: npt.NDArray[np.float64]) -> Interval:
-    low, high = np.quantile(values, [0.025, 0.975])
+    low, high = np.nanquantile(values, [0.025, 0.975])
     return float(low), float(high)
 
 
 def _f1(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """NaN for a class that is not there: neither expected nor predicted."""
     tp, fp, fn = np.moveaxis(counts, -1, 0)
-    return np.asarray(2 * tp / np.maximum(2 * tp + fp + fn, 1), dtype=np.float64)
+    total = 2 * tp + fp + fn
+    return np.asarray(np.divide(2 * tp, total, out=np.full(tp.shape, np.nan), where=total > 0))

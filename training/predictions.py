@@ -1,23 +1,24 @@
 """What some system says of documents, in the form that the reference scorer reads.
 
-One JSON object a line: `{"id", "entities", "title_entities", "cats", "logits"}`. With
-`logits`, one number a label of the schema, labels are chosen under cross-fitted thresholds
-as the model's own are; without, `cats` are taken as they are.
+One JSON object a line: `{"id", "entities", "title_entities", "cats", "logits"}`. `cats` are
+what the system says under thresholds of its own; `logits`, one number a label of the schema,
+let its thresholds be cross-fitted where the model's are.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
+from serving.document_head import choose, probabilities
 from serving.errors import CorpusError
 from serving.model_folder import file_sha256
 from training import calibrate
 from training.corpus import AnnotatedDocument, Span
 from training.evaluation import Evaluation, ScoresAndRight, span_keys
 from training.formats.jsonl import read_rows, write_rows
-from training.metrics import Keys
 from training.schema import Schema
 
 
@@ -53,12 +54,14 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
 
 def read_predictions(path: Path) -> dict[str, Prediction]:
     """By document id. Raises CorpusError where a line is no prediction."""
-    found = {}
+    found: dict[str, Prediction] = {}
     for where, row in read_rows(path):
         try:
-            logits = row.get("logits")
-            found[str(row["id"])] = Prediction(
-                id=str(row["id"]),
+            id_, logits = str(row["id"]), row.get("logits")
+            if id_ in found:
+                raise ValueError(f"a second prediction for {id_}")
+            found[id_] = Prediction(
+                id=id_,
                 entities=_spans(row["entities"]),
                 title_entities=_spans(row.get("title_entities") or []),
                 cats=tuple(row.get("cats") or ()),
@@ -88,22 +91,34 @@ def predictions_of(folder: Path, file: Path) -> dict[str, dict[str, Prediction]]
 
 
 def evaluate_predictions(
-    documents: Sequence[AnnotatedDocument], predictions: Mapping[str, Prediction], schema: Schema
+    documents: Sequence[AnnotatedDocument],
+    predictions: Mapping[str, Prediction],
+    schema: Schema,
+    *,
+    cross_fit: bool,
 ) -> Evaluation:
-    """Score them as the model is scored. A document without a prediction counts as empty."""
-    empty = Prediction("", ())
-    found = [predictions.get(document.id, empty) for document in documents]
+    """Score them as the model is scored. A document without a prediction counts as empty.
+
+    `cross_fit` is for dev sets, as in training/evaluate.py. Raises CorpusError where logits are
+    not one a label.
+    """
+    found = [predictions.get(document.id, Prediction(document.id, ())) for document in documents]
     annotated = [i for i, document in enumerate(documents) if document.known_types is None]
     labelled = [i for i, document in enumerate(documents) if document.cats is not None]
-    gold: Keys = [set(span_keys(documents[i])) for i in annotated]
-    got: Keys = [set(span_keys(found[i])) for i in annotated]
-    labels, label_scores = _labels([documents[i] for i in labelled], [found[i] for i in labelled], schema)
+    labels: list[set[tuple[Hashable, ...]]] = [{(name,) for name in found[i].cats} for i in labelled]
+    label_scores = _NO_SCORES
+    scored = [i for i in labelled if found[i].logits is not None]
+    if cross_fit and scored:
+        pair = [documents[i] for i in scored], [found[i] for i in scored]
+        chosen, label_scores = _cross_fitted(*pair, schema)
+        again = dict(zip(scored, chosen, strict=True))
+        labels = [again.get(i, own) for i, own in zip(labelled, labels, strict=True)]
     return Evaluation(
         documents=len(documents),
         thresholds="cross-fitted" if len(label_scores[0]) else "its own",
         span_documents=[documents[i] for i in annotated],
-        gold_spans=gold,
-        predicted_spans=got,
+        gold_spans=[set(span_keys(documents[i])) for i in annotated],
+        predicted_spans=[set(span_keys(found[i])) for i in annotated],
         label_documents=[documents[i] for i in labelled],
         gold_labels=[{(name,) for name in documents[i].cats or ()} for i in labelled],
         predicted_labels=labels,
@@ -116,19 +131,44 @@ def evaluate_predictions(
 _NO_SCORES: ScoresAndRight = (np.zeros(0), np.zeros(0))
 
 
-def _labels(
+def _cross_fitted(
     documents: Sequence[AnnotatedDocument], found: Sequence[Prediction], schema: Schema
-) -> tuple[Keys, ScoresAndRight]:
-    """Labels that hold, and their scores where a system gives any."""
+) -> tuple[list[set[tuple[Hashable, ...]]], ScoresAndRight]:
+    """Labels that hold, each document judged under thresholds fitted on others, and all scores."""
     names = list(schema.labels)
-    logits = [prediction.logits for prediction in found]
-    if not logits or any(row is None or len(row) != len(names) for row in logits):
-        return [{(name,) for name in prediction.cats} for prediction in found], _NO_SCORES
-    exclusive = [names.index(name) for name in schema.labels_of("relevance")]
     gold = calibrate.label_matrix(documents, schema)
-    fitted = calibrate.cross_fitted_labels(np.array(logits, dtype=np.float64), gold, exclusive)
-    chosen: Keys = [{(names[i],) for i in held} for held in fitted.chosen]
+    fitted = calibrate.cross_fitted_labels(logit_matrix(found, schema), gold, exclusive_labels(schema))
+    chosen: list[set[tuple[Hashable, ...]]] = [{(names[i],) for i in held} for held in fitted.chosen]
     return chosen, (fitted.scores.ravel(), gold.ravel())
+
+
+def with_fitted_labels(
+    predictions: Sequence[Prediction], calibration: calibrate.LabelCalibration, schema: Schema
+) -> list[Prediction]:
+    """The same predictions with the labels that hold under given thresholds."""
+    names = list(schema.labels)
+    scores = probabilities(logit_matrix(predictions, schema), calibration.temperature)
+    held = [choose(row, calibration.thresholds, exclusive_labels(schema)) for row in scores]
+    return [
+        replace(p, cats=tuple(names[i] for i in chosen)) for p, chosen in zip(predictions, held, strict=True)
+    ]
+
+
+def logit_matrix(predictions: Sequence[Prediction], schema: Schema) -> npt.NDArray[np.float64]:
+    """*Shape:* (predictions, labels). Raises CorpusError where logits are not one a label."""
+    for prediction in predictions:
+        if prediction.logits is None or len(prediction.logits) != len(schema.labels):
+            raise CorpusError(
+                f"the prediction of {prediction.id!r} has {len(prediction.logits or ())} logits; expected "
+                f"{len(schema.labels)}, one a label of the schema. Let the system read the documents again."
+            )
+    return np.array([prediction.logits for prediction in predictions], dtype=np.float64)
+
+
+def exclusive_labels(schema: Schema) -> list[int]:
+    """Positions of the labels that stand alone."""
+    names = list(schema.labels)
+    return [names.index(name) for name in schema.labels_of("relevance")]
 
 
 def _spans(rows: Iterable[Sequence[object]]) -> tuple[Span, ...]:

@@ -41,6 +41,8 @@ class ProgressView:
     def __call__(self, done: int, total: int, line: str) -> None:
         """A line that ends in a line break stays, another replaces the one before."""
         now = time.monotonic()
+        if done == 0:
+            self._started = now  # a run may follow another
         if line.endswith("\n"):
             self._bar.console.print(line.strip(), soft_wrap=True)
         elif self._console.is_terminal:

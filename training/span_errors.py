@@ -38,18 +38,19 @@ class SpanError:
 
 
 def span_errors(result: Evaluation) -> Iterator[SpanError]:
-    """Every error, in the order of documents and offsets."""
+    """Every error, document by document. A gold span is paired with the span that is most like it."""
     for document, gold, got in zip(
         result.span_documents, result.gold_spans, result.predicted_spans, strict=True
     ):
         missing, wrong = sorted(map(_key, gold - got)), sorted(map(_key, got - gold))
         for key in missing:
-            other = next((w for w in wrong if _overlap(key, w)), None)
-            if other is None:
+            touching = [other for other in wrong if _overlap(key, other) > 0]
+            if not touching:
                 yield SpanError("missed", document, key, None)
                 continue
-            wrong.remove(other)
-            yield SpanError(_kind(key, other), document, key, other)
+            best = _most_like(key, touching)
+            wrong.remove(best)
+            yield SpanError(_kind(key, best), document, key, best)
         for key in wrong:
             yield SpanError("spurious", document, None, key)
 
@@ -71,8 +72,14 @@ def _kind(gold: Key, got: Key) -> Kind:
     return "border" if gold[3] == got[3] else "border and type"
 
 
-def _overlap(a: Key, b: Key) -> bool:
-    return a[0] == b[0] and a[1] < b[2] and b[1] < a[2]
+def _most_like(key: Key, others: list[Key]) -> Key:
+    """Of the same type if there is one, and with the largest overlap."""
+    return max(others, key=lambda other: (other[3] == key[3], _overlap(key, other)))
+
+
+def _overlap(a: Key, b: Key) -> int:
+    """Characters that both have."""
+    return min(a[2], b[2]) - max(a[1], b[1]) if a[0] == b[0] else 0
 
 
 def _key(key: tuple[object, ...]) -> Key:

@@ -30,11 +30,14 @@ def attach(annotation: Path, texts: Iterable[Path]) -> Iterator[AnnotatedDocumen
     for where, row in rows:
         try:
             id_, start, end = str(row["id"]), int(row["start"]), int(row["end"])
-            digest, entities, cats = str(row["sha256"]), row["entities"], row["cats"]
+            digest, cats, entities = str(row["sha256"]), row["cats"], row["entities"]
+            spans = tuple(sorted(Span(int(a), int(b), str(kind)) for a, b, kind in entities or []))
+            if not isinstance(cats, list | None):
+                raise TypeError(f"cats is a {type(cats).__name__}")
         except (KeyError, TypeError, ValueError) as error:
             raise CorpusError(
                 f"{where}: not an annotation apart from its text ({error!r}); expected "
-                '{"id", "start", "end", "sha256", "entities", "cats"}.'
+                '{"id", "start", "end", "sha256", "entities": [[start, end, "TYPE"]] or null, "cats"}.'
             ) from error
         if id_ not in found:
             raise CorpusError(f"{where}: no text has the id {id_!r}; expected it in one of the text files.")
@@ -42,13 +45,14 @@ def attach(annotation: Path, texts: Iterable[Path]) -> Iterator[AnnotatedDocumen
         text = text[start:end]
         if stretch_hash(text) != digest:
             raise CorpusError(
-                f"{where}: characters {start} to {end} of {id_!r} are not the text that was annotated."
+                f"{where}: characters {start} to {end} of {id_!r} have the hash {stretch_hash(text)}, "
+                f"expected {digest}: this is another version of the text. Get the one that was annotated."
             )
         yield AnnotatedDocument(
             id=id_,
             text=text,
-            entities=tuple(sorted(Span(int(a), int(b), str(kind)) for a, b, kind in entities or [])),
-            cats=None if cats is None else tuple(cats),
+            entities=spans,
+            cats=None if cats is None else tuple(map(str, cats)),
             published_at=source.get("published_at") or source.get("date") or None,
             source=str(source.get("source") or ""),
             known_types=frozenset() if entities is None else None,

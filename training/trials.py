@@ -4,32 +4,34 @@ A file of trials names corpora, seeds, settings common to all and settings of ea
 Every variant is trained with every seed and measured on the same documents.
 """
 
-import time
+import shutil
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.table import Table
 
 from serving.errors import TrainingError
+from serving.model_folder import file_sha256
 from training.config import TrainConfig
-from training.corpus import AnnotatedDocument, read_corpus
+from training.corpus import read_corpus
 from training.evaluate import evaluate, read
 from training.evaluation import rounded
-from training.formats.jsonl import read_rows, write_rows
+from training.formats.jsonl import read_rows
 from training.job import gather
 from training.schema import Schema
 from training.train import Progress, Run, Training
 
 Row = Mapping[str, Any]
-"""`{"variant", "seed", "run_id", "documents", "minutes", "scores": {file: {"spans", "labels"}}}`."""
+"""`{"variant", "seed", "run_id", "files", "documents", "scores": {file: {"spans", "labels"}}}`."""
 
-
-_Documents = Mapping[str, Sequence[AnnotatedDocument]]
+ROWS, RUNS = "trials.jsonl", "runs"
+"""What the folder of trials holds: a row a finished trial, and the checkpoints of the others."""
 
 
 class TrialFile(BaseModel):
@@ -79,44 +81,39 @@ class TrialRunner:
     def run(self, progress: Progress) -> list[Row]:
         """All rows, in the order of the trials."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "trials.jsonl"
+        path = self.folder / ROWS
         rows = [row for _, row in read_rows(path)] if path.exists() else []
-        measured = {str(file): list(read_corpus(file)) for file in self.trials.measure}
+        files = {str(file): file_sha256(file) for file in self.trials.measure}
         found: list[Row] = []
         for name, config in self.trials.configs():
             data = gather(self.trials.data, self.schema, config).data
             run = Run(config, data, self.schema, self.trials.start, self.folder / "run", self.code)
             run_id = run.run_id()
-            row = next((r for r in rows if r["run_id"] == run_id and r["variant"] == name), None)
+            key = {"variant": name, "seed": config.seed, "run_id": run_id, "files": files}
+            row = next((row for row in rows if key.items() <= row.items()), None)
             if row is None:
                 progress(0, 1, f"{name}, seed {config.seed}\n")
-                row = {"variant": name, "run_id": run_id, **self._trial(run, measured, progress)}
-                rows.append(row)
-                write_rows(path, rows)
+                # A folder of its own, so that a stopped trial goes on when its turn comes again.
+                folder = self.folder / RUNS / run_id[:12]
+                row = {**key, **self._trial(replace(run, folder=folder), progress)}
+                shutil.rmtree(folder)
+                with path.open("ab") as lines:
+                    lines.write(orjson.dumps(row) + b"\n")
             found.append(row)
         return found
 
-    def _trial(
-        self, run: Run, measured: Mapping[str, Sequence[AnnotatedDocument]], progress: Progress
-    ) -> Row:
-        started = time.monotonic()
+    def _trial(self, run: Run, progress: Progress) -> dict[str, Any]:
         training = Training(run, progress)
         training.run()
         scores = {}
-        for file, documents in measured.items():
-            readings = read(training.analyzer, documents, self.schema)
+        for file in self.trials.measure:
+            readings = read(training.analyzer, list(read_corpus(file)), self.schema)
             result = evaluate(training.analyzer, readings, self.schema, cross_fit=True)
-            scores[file] = {
+            scores[str(file)] = {
                 "spans": rounded(result.spans.micro.f1),
                 "labels": rounded(result.labels.macro_f1),
             }
-        (run.folder / "checkpoint.pt").unlink(missing_ok=True)  # the next trial begins anew
-        return {
-            "seed": run.config.seed,
-            "documents": len(run.data.train),
-            "minutes": round((time.monotonic() - started) / 60, 1),
-            "scores": scores,
-        }
+        return {"documents": len(run.data.train), "scores": scores}
 
 
 def table(rows: Sequence[Row]) -> Table:

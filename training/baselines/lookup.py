@@ -1,7 +1,7 @@
 """The two baselines that learn nothing but counts: remembered surfaces, and one answer for all."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from training.corpus import AnnotatedDocument, Span
 from training.predictions import Prediction
@@ -15,15 +15,17 @@ class SurfaceLookup:
     """
 
     def __init__(self, documents: Sequence[AnnotatedDocument]) -> None:
+        annotated = [document for document in documents if document.known_types is None]
         marked: dict[str, Counter[str]] = {}
-        for document in documents:
+        for document in annotated:
             for kind, surface in document.mentions():
                 marked.setdefault(surface, Counter())[kind] += 1
-        text = "\n".join(f"{document.title or ''}\n{document.text}" for document in documents)
         self._longest = max((len(_words(surface)) for surface in marked), default=0)
-        seen = Counter(
-            text[first:last] for first, last in _stretches(text, self._longest) if text[first:last] in marked
-        )
+        seen: Counter[str] = Counter()
+        for document in annotated:
+            for text in (document.title or "", document.text):
+                stretches = (text[first:last] for first, last in _stretches(text, self._longest))
+                seen.update(stretch for stretch in stretches if stretch in marked)
         self._types = {
             surface: kinds.most_common(1)[0][0]
             for surface, kinds in marked.items()
@@ -76,9 +78,9 @@ def _words(text: str) -> list[tuple[int, int]]:
     return found
 
 
-def _stretches(text: str, longest: int) -> list[tuple[int, int]]:
+def _stretches(text: str, longest: int) -> Iterator[tuple[int, int]]:
     """All runs of up to `longest` words."""
     words = _words(text)
-    return [
-        (words[i][0], words[j][1]) for i in range(len(words)) for j in range(i, min(i + longest, len(words)))
-    ]
+    for i, (start, _) in enumerate(words):
+        for _, end in words[i : i + longest]:
+            yield start, end

@@ -1,15 +1,23 @@
 """Train every baseline on a corpus and write what each says of other documents."""
 
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from training.baselines.lookup import predict_lookup
 from training.baselines.spacy_pipeline import predict_spacy, train_spacy
 from training.baselines.tfidf import predict_tfidf
+from training.calibrate import fit_labels, label_matrix
 from training.corpus import AnnotatedDocument, read_corpus
 from training.data import TrainingData
-from training.predictions import Prediction, predictions_file, write_predictions
+from training.predictions import (
+    Prediction,
+    logit_matrix,
+    predictions_file,
+    with_fitted_labels,
+    write_predictions,
+)
 from training.schema import Schema
 
 Predict = Callable[[Sequence[AnnotatedDocument]], list[Prediction]]
@@ -25,22 +33,38 @@ def run_baselines(
     spacy_steps: int,
     say: Callable[[str], None],
 ) -> None:
-    """Write `folder`/NAME/HASH.jsonl, the hash being that of the file that was read."""
+    """Write `folder`/NAME/HASH.jsonl, the hash being that of the file that was read.
+
+    Thresholds of labels are fitted on dev, as the model's are.
+    """
     logging.getLogger("spacy").setLevel(logging.WARNING)
-
-    def spacy_pipeline(documents: Sequence[AnnotatedDocument]) -> list[Prediction]:
-        model = folder / "spacy-cnn"
-        if not (model / "model-best").is_dir():
-            train_spacy(data.train, data.dev, model, seed=seed, max_steps=spacy_steps)
-        return predict_spacy(model, documents, schema)
-
     baselines: Mapping[str, Predict] = {
         "lookup": lambda documents: predict_lookup(data.train, documents),
         "tfidf": lambda documents: predict_tfidf(data.train, documents, schema, seed),
-        "spacy-cnn": spacy_pipeline,
+        "spacy-cnn": lambda documents: predict_spacy(folder / "spacy-cnn", documents, schema),
     }
+    _train_spacy_once(data, folder / "spacy-cnn", seed, spacy_steps)
     files = {file: list(read_corpus(file)) for file in measured}
+    dev = [document for document in data.dev if document.cats is not None]
     for name, predict in baselines.items():
+        calibration = None
+        on_dev = predict(dev)
+        if all(prediction.logits for prediction in on_dev):
+            calibration = fit_labels(logit_matrix(on_dev, schema), label_matrix(dev, schema))
         for file, documents in files.items():
             say(f"{name} reads {file}")
-            write_predictions(predictions_file(folder / name, file), predict(documents))
+            predictions = predict(documents)
+            if calibration:
+                predictions = with_fitted_labels(predictions, calibration, schema)
+            write_predictions(predictions_file(folder / name, file), predictions)
+
+
+def _train_spacy_once(data: TrainingData, folder: Path, seed: int, steps: int) -> None:
+    """Train, unless the folder holds what this training gave before."""
+    mark = folder / "trained-on.txt"
+    wanted = f"{data.fingerprint()} seed {seed} steps {steps}\n"
+    if mark.is_file() and mark.read_text(encoding="utf-8") == wanted:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    train_spacy(data.train, data.dev, folder, seed=seed, max_steps=steps)
+    mark.write_text(wanted, encoding="utf-8")

@@ -50,13 +50,15 @@ def write(documents: Iterable[AnnotatedDocument], path: Path, losses: Losses) ->
         doc = pipeline.make_doc(text)
         begin = len(text) - len(document.text)
         shifted = [Span(s.start + begin, s.end + begin, s.type) for s in document.entities]
-        _set_entities(doc, [*document.title_entities, *shifted], losses)
+        if document.known_types is None:
+            _set_entities(doc, [*document.title_entities, *shifted], losses)
+        else:  # spaCy does not learn from what is missing
+            doc.set_ents([], default="missing")
         if document.cats is not None:
             doc.cats = {label: float(label in document.cats) for label in labels}
         doc.user_data[_USER_DATA] = {
             "id": document.id,
             "title": len(document.title or ""),
-            # The order of labels, and that there were none, are not to be seen in `cats`.
             "cats": None if document.cats is None else list(document.cats),
             "published_at": document.published_at,
             "genre": document.genre,
@@ -99,7 +101,9 @@ def _document(doc: "Doc", number: str) -> AnnotatedDocument:
     title = doc.text[: int(kept.get("title", 0))]
     title_entities, entities = split_spans(doc, title)
     held = [label for label, score in doc.cats.items() if score >= 0.5] if doc.cats else None
-    cats = kept.get("cats", held)
+    order = kept.get("cats")
+    # The order of labels, and that there are none, are not to be seen in `doc.cats`.
+    cats = order if order is not None and set(order) == set(held or ()) else held
     return AnnotatedDocument(
         id=kept.get("id", number),
         text=doc.text[len(title) + len(_GAP) :] if title else doc.text,
@@ -110,6 +114,7 @@ def _document(doc: "Doc", number: str) -> AnnotatedDocument:
         published_at=kept.get("published_at"),
         genre=kept.get("genre", ""),
         source=kept.get("source", ""),
+        known_types=None if doc.has_annotation("ENT_IOB") else frozenset(),
     )
 
 
