@@ -83,6 +83,14 @@ def evaluate(
     against: Annotated[
         Path, typer.Option(help="Folder of other systems' predictions (`embargo baselines`).")
     ] = BASELINES,
+    cross_fit: Annotated[
+        bool,
+        typer.Option(
+            "--cross-fit",
+            help="Fit temperatures and label thresholds on these documents, each judged under those of "
+            "others. Files that the model was calibrated on are always judged so.",
+        ),
+    ] = False,
 ) -> None:
     """Measure a model through the serving engine: table, JSON, a page with plots and errors."""
     needs_training_extra()
@@ -108,10 +116,10 @@ def evaluate(
         documents = sound_documents(file, schema)
         with progress_bar(f"reading {file.name}", len(documents)) as progress:
             readings = read(analyzer, documents, schema, progress)
-        cross_fit = was_dev_data(folder.path, file)
-        results[str(file)] = measure(analyzer, readings, schema, cross_fit=cross_fit)
+        fitted_here = cross_fit or was_dev_data(folder.path, file)
+        results[str(file)] = measure(analyzer, readings, schema, cross_fit=fitted_here)
         others = {
-            system: evaluate_predictions(documents, predictions, schema, cross_fit=cross_fit)
+            system: evaluate_predictions(documents, predictions, schema, cross_fit=fitted_here)
             for system, predictions in predictions_of(against, file).items()
         }
         sets.append(Measured(str(file), results[str(file)], others))
