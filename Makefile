@@ -21,7 +21,7 @@ serve: .venv/serving.done ## serve MODEL on 127.0.0.1:PORT
 train: .venv/training.done ## retrain on DATA (EXTRA= more corpora, FROM= start, NAME= result)
 	$(BIN)/embargo train --data $(DATA) --extra "$(EXTRA)" --name $(NAME) $(if $(FROM),--from $(FROM)) $(if $(CONFIG),--config $(CONFIG)) $(if $(RESTART),--restart)
 
-evaluate: .venv/training.done ## measure MODEL on DATA: table, JSON report, plots
+evaluate: .venv/training.done ## measure MODEL on DATA: table, JSON, a page with plots and errors
 	$(BIN)/embargo evaluate --model $(MODEL) --data "$(DATA) $(wildcard ../shared/real/dev.jsonl)"
 
 baselines: .venv/baselines.done ## train lookup, TF-IDF and spaCy on DATA (EXTRA=) for `make evaluate`

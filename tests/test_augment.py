@@ -92,7 +92,7 @@ def test_names_of_one_document_are_lent_to_others() -> None:
         document("[[Ofac|ORG]] named [[Li Na|PERSON]] and [[Acme Ltd|ORG]]; [[KPA|ORG]]"),
     ]
     assert names_of_several(documents) == {"ofac"}
-    assert Gazetteer.of(documents, {"PERSON", "ORG"}).groups == {
+    assert Gazetteer.of(documents, {"PERSON", "ORG"}, {"ofac"}).groups == {
         "PERSON": {"0": ["Kim Yo"], "1": ["Li Na"]},
         "ORG": {"1": ["Acme Ltd"]},
     }

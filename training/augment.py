@@ -1,7 +1,7 @@
 """The same documents shown otherwise: other names, other typography, no headline.
 
-What each switch is worth stands in docs/LOG.md. Case is changed later, on token types
-(training/examples.py).
+`embargo trials docs/trials/augmentation.toml` measures what each switch is worth. Case is
+changed later, on token types (training/examples.py).
 """
 
 import re

@@ -13,7 +13,14 @@ from serving.errors import CorpusError, EmbargoError
 from serving.settings import RELEASED_MODEL, find_model
 from training import data_cli, experiments_cli
 from training.data_cli import OWN_CORPUS, SchemaOption
-from training.inputs import command_line, evaluation_files, sound_documents, words
+from training.inputs import (
+    BASELINES,
+    BUILD,
+    command_line,
+    evaluation_files,
+    sound_documents,
+    words,
+)
 from training.progress import ProgressView, progress_bar
 from training.requirements import needs_training_extra
 from training.schema import load_schema, schema_of, schema_of_model
@@ -28,9 +35,6 @@ app.command()(serving_cli.analyze)
 app.command()(experiments_cli.trials)
 app.command()(experiments_cli.stress)
 app.command()(experiments_cli.baselines)
-
-BUILD = Path("build")
-BASELINES = BUILD / "baselines"
 
 
 @app.command()

@@ -28,7 +28,7 @@ class TrainConfig:
     own. Small steps: a few hundred documents give few steps an epoch, and on a CPU a step of
     2,048 tokens is already as fast per token as a larger one."""
     mixed_precision: bool = True
-    """Multiply in bfloat16 where the processor has instructions for it: a step took 0.74 s, not 1.29."""
+    """Multiply in bfloat16 where the processor has instructions for it."""
     window_size: int = 256
     """The backbone was last trained at 256; attention over 512 costs a tenth more a token."""
     window_stride: int = 190

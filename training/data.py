@@ -8,11 +8,11 @@ import datasets
 import numpy as np
 import orjson
 
-from serving.tokens import Tokenizer
+from serving.tokens import Tokenizer, TokenStream
 from training.augment import Augmenter
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument
-from training.examples import Batcher, Example, encode, in_one_case
+from training.examples import Batcher, Example, encode, in_one_case, tagged_example
 from training.gazetteer import Gazetteer, names_of_several
 from training.schema import Schema
 
@@ -60,11 +60,9 @@ class Epochs:
     ) -> None:
         self.train = encode(data.train, tokenizer, schema)
         self._partial = encode(data.partial, tokenizer, schema)
-        self._augment = Augmenter(
-            config,
-            data.gazetteer or Gazetteer.of(data.train, config.name_types),
-            names_of_several(data.train),
-        )
+        well_known = names_of_several(data.train)
+        gazetteer = data.gazetteer or Gazetteer.of(data.train, config.name_types, well_known)
+        self._augment = Augmenter(config, gazetteer, well_known)
         self._tokenizer, self._schema = tokenizer, schema
         self._batcher, self._config = batcher, config
 
@@ -96,6 +94,7 @@ class Epochs:
             random = np.random.default_rng([self._config.seed, plan.epoch, row])
             changed = self._augment(document, random)
             if changed is not document:
-                again = encode([changed], self._tokenizer, self._schema)
-                return Example.from_row(again.rows[0])
+                (stream,) = self._tokenizer.encode([changed.document()])
+                if isinstance(stream, TokenStream):
+                    return tagged_example(changed, stream, self._schema)[0]
         return Example.from_row(plan.rows[row])

@@ -112,18 +112,26 @@ def encode(documents: Sequence[AnnotatedDocument], tokenizer: Tokenizer, schema:
         if isinstance(stream, DocumentError):
             unreachable += [*document.entities, *document.title_entities]
             continue
-        tagging = gold_tags(document, stream, schema)
-        unreachable += tagging.unreachable
-        known = frozenset(schema.types) if document.known_types is None else document.known_types
-        known_tags = np.array([tag == "O" or tag[2:] in known for tag in schema.tags])
-        labels = None
-        if document.cats is not None:
-            labels = np.array([name in document.cats for name in schema.labels], dtype=np.float32)
+        example, missed = tagged_example(document, stream, schema)
+        unreachable += missed
         readable.append(document)
-        rows.append(Example(stream, tagging.tags, known_tags, labels).to_row())
+        rows.append(example.to_row())
     # By column: from_list cannot make a table of no rows.
     columns = {name: [row[name] for row in rows] for name in _FEATURES}
     return Encoded(readable, datasets.Dataset.from_dict(columns, features=_FEATURES), unreachable)
+
+
+def tagged_example(
+    document: AnnotatedDocument, stream: TokenStream, schema: Schema
+) -> tuple[Example, list[Span]]:
+    """A tokenised document with its gold, and the gold spans that tokens cannot reach."""
+    tagging = gold_tags(document, stream, schema)
+    known = frozenset(schema.types) if document.known_types is None else document.known_types
+    known_tags = np.array([tag == "O" or tag[2:] in known for tag in schema.tags])
+    labels = None
+    if document.cats is not None:
+        labels = np.array([name in document.cats for name in schema.labels], dtype=np.float32)
+    return Example(stream, tagging.tags, known_tags, labels), tagging.unreachable
 
 
 # Rows of Arrow and not Python objects: a large corpus stays compact.

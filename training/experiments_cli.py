@@ -11,11 +11,17 @@ from rich.table import Table
 from serving import cli as serving_cli
 from serving.settings import RELEASED_MODEL, find_model
 from training.data_cli import OWN_CORPUS, SchemaOption
+from training.inputs import (
+    BASELINES,
+    BUILD,
+    command_line,
+    evaluation_files,
+    sound_documents,
+    words,
+)
 from training.progress import ProgressView, progress_bar
 from training.requirements import needs_baselines_extra, needs_training_extra
 from training.schema import load_schema, schema_of, schema_of_model
-
-BUILD = Path("build")
 
 
 def trials(
@@ -26,7 +32,6 @@ def trials(
 ) -> None:
     """Train variants of a run side by side and compare them: ablations and learning curves."""
     needs_training_extra()
-    from training.inputs import command_line
     from training.manifest import Provenance
     from training.trials import ROWS, RUNS, TrialFile, TrialRunner, plot_by_documents, table
 
@@ -52,8 +57,7 @@ def baselines(
     measure: Annotated[
         list[str] | None, typer.Option(help="Corpus folders (their dev and test) or files to read.")
     ] = None,
-    output: Annotated[Path, typer.Option("-o", help="Folder of models and predictions.")] = BUILD
-    / "baselines",
+    output: Annotated[Path, typer.Option("-o", help="Folder of models and predictions.")] = BASELINES,
     seed: Annotated[int, typer.Option(help="The same seed gives the same baselines.")] = 13,
     spacy_steps: Annotated[int, typer.Option(help="Most batches that spaCy trains on.")] = 6000,
 ) -> None:
@@ -62,11 +66,10 @@ def baselines(
     needs_baselines_extra()
     from training.baselines.run import run_baselines
     from training.config import TrainConfig
-    from training.inputs import evaluation_files
     from training.job import gather
 
-    corpora = [word for given in data or [str(OWN_CORPUS)] for word in given.split()]
-    files = evaluation_files([Path(word) for given in measure or [str(OWN_CORPUS)] for word in given.split()])
+    corpora = words(data or [str(OWN_CORPUS)])
+    files = evaluation_files([Path(word) for word in words(measure or [str(OWN_CORPUS)])])
     schema = load_schema(schema_of(Path(corpora[0])))
     gathered = gather(corpora, schema, TrainConfig(seed=seed))
     run_baselines(gathered.data, files, schema, output, seed=seed, spacy_steps=spacy_steps, say=typer.echo)
@@ -81,7 +84,6 @@ def stress(
     needs_training_extra()
     from serving.analyzer import Analyzer
     from serving.model_folder import ModelFolder
-    from training.inputs import sound_documents
     from training.stress import stress as read_dressed
 
     folder = ModelFolder.open(find_model(model))

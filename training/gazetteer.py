@@ -50,9 +50,13 @@ class Gazetteer:
         return cls(found)
 
     @classmethod
-    def of(cls, documents: Sequence[AnnotatedDocument], types: Collection[str]) -> "Gazetteer":
-        """The names that only one of the documents has, in groups by document."""
-        well_known = names_of_several(documents)
+    def of(
+        cls,
+        documents: Sequence[AnnotatedDocument],
+        types: Collection[str],
+        well_known: Collection[str],
+    ) -> "Gazetteer":
+        """The names of documents that are not well known, in groups by document."""
         groups: dict[str, dict[str, list[str]]] = {}
         for number, document in enumerate(documents):
             for kind, name in sorted(set(document.mentions())):

@@ -9,6 +9,9 @@ from serving.errors import CorpusError
 from training.corpus import AnnotatedDocument, read_corpus, split_file
 from training.schema import Schema
 
+BUILD = Path("build")
+BASELINES = BUILD / "baselines"
+
 
 def words(given: Sequence[str]) -> list[str]:
     """Values of an option that may be repeated, and may hold several, as make passes them."""
