@@ -5,11 +5,13 @@ from pathlib import Path
 
 import orjson
 import pytest
+import torch
 
 from serving.analyzer import Analyzer
 from serving.errors import CorpusError, TrainingError
 from serving.model_folder import ModelFolder, file_sha256
 from serving.results import Document
+from training.backbone import load_backbone
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument, write_corpus
 from training.folder import EvaluationSet
@@ -74,6 +76,45 @@ def test_a_trained_folder_is_a_start_for_the_next(job: TrainingJob) -> None:
     for data in first:
         # Nothing was learned on top, so the heads must have come along.
         assert second[data]["span_micro_f1"] == pytest.approx(first[data]["span_micro_f1"], abs=0.02)
+
+
+def test_a_smaller_student_of_a_teacher(
+    job: TrainingJob, tiny_folder: Path, corpus: list[AnnotatedDocument], tmp_path: Path
+) -> None:
+    unlabelled = tmp_path / "texts.jsonl"
+    held_out = corpus[0].text + " dev"
+    texts = [held_out, *(d.text for d in corpus)]
+    unlabelled.write_bytes(b"".join(orjson.dumps({"text": text}) + b"\n" for text in texts))
+    lines: list[str] = []
+    config = replace(job.config, layers=1)
+    student = replace(job, teachers=[str(tiny_folder)], unlabelled=[unlabelled], config=config)
+    run_job(student, lambda done, total, line: lines.append(line))
+    assert f"{len(corpus)} unlabelled documents" in "".join(lines)  # all but the held-out one
+    folder = ModelFolder.open(job.model_folder)
+    config_json = orjson.loads((folder.path / "config.json").read_bytes())
+    assert config_json["num_hidden_layers"] == 1
+    manifest = orjson.loads((folder.path / "manifest.json").read_bytes())
+    assert list(manifest["data"]["teachers"].values()) == [file_sha256(tiny_folder / "manifest.json")]
+    assert manifest["data"]["unlabelled"] == {str(unlabelled): file_sha256(unlabelled)}
+
+
+def test_teachers_and_text_for_them_come_together(job: TrainingJob, tiny_folder: Path) -> None:
+    with pytest.raises(TrainingError, match="both --teacher and --unlabelled"):
+        run_job(replace(job, teachers=[str(tiny_folder)]), quiet)
+
+
+@pytest.mark.parametrize(("layers", "kept"), [(1, [1]), (2, [0, 1])])
+def test_layers_kept_end_with_the_last(backbone_folder: Path, layers: int, kept: list[int]) -> None:
+    whole = load_backbone(str(backbone_folder), 0.0).encoder.encoder.layer
+    fewer = load_backbone(str(backbone_folder), 0.0, layers).encoder.encoder.layer
+    assert len(fewer) == layers
+    for layer, at in zip(fewer, kept, strict=True):
+        assert torch.equal(layer.output.dense.weight, whole[at].output.dense.weight)
+
+
+def test_more_layers_than_there_are_is_refused(backbone_folder: Path) -> None:
+    with pytest.raises(TrainingError, match="layers is 3, but the encoder has 2"):
+        load_backbone(str(backbone_folder), 0.0, 3)
 
 
 def test_spans_alone_are_enough(job: TrainingJob, corpus: list[AnnotatedDocument]) -> None:

@@ -29,12 +29,12 @@ def test_types_that_are_not_annotated_are_not_punished() -> None:
 def test_documents_without_labels_teach_no_labels() -> None:
     logits = torch.randn(2, 4, requires_grad=True)
     targets = torch.ones(2, 4)
-    loss = label_loss(logits, targets, torch.tensor([True, False]), torch.ones(4))
+    loss = label_loss(logits, targets, torch.tensor([True, False]), torch.ones(2, 4))
     loss.backward()
     assert logits.grad is not None
     assert logits.grad[0].abs().sum() > 0
     assert logits.grad[1].abs().sum() == 0
-    assert label_loss(logits, targets, torch.tensor([False, False]), torch.ones(4)).item() == 0
+    assert label_loss(logits, targets, torch.tensor([False, False]), torch.ones(2, 4)).item() == 0
 
 
 def test_rare_labels_weigh_more_and_at_most_the_limit() -> None:

@@ -14,7 +14,10 @@ TEXT = "By Kim. OFAC lifted it. More."
 
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
-    rows = [{"id": "a", "text": TEXT, "source": "us", "date": "2020-01-02"}, {"id": "b", "text": "x"}]
+    rows = [
+        {"id": "a", "title": "Eased", "text": TEXT, "source": "us", "date": "2020-01-02"},
+        {"id": "b", "text": "x"},
+    ]
     write_rows(tmp_path / "texts.jsonl", rows)
     return tmp_path / "texts.jsonl"
 
@@ -34,6 +37,14 @@ def test_labels_meet_their_text(tmp_path: Path, texts: Path) -> None:
     assert (second.entities, second.cats, second.known_types) == ((Span(0, 4, "ORG"),), None, None)
 
 
+def test_two_stretches_of_a_document(tmp_path: Path, texts: Path) -> None:
+    write_rows(tmp_path / "labels.jsonl", [row(title=True), row(id="a/2", document="a")])
+    first, second = attach(tmp_path / "labels.jsonl", [texts])
+    assert [(d.id, d.title, d.text) for d in (first, second)] == [
+        ("a", "Eased", "OFAC lifted it."), ("a/2", None, "OFAC lifted it.")
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -42,6 +53,7 @@ def test_labels_meet_their_text(tmp_path: Path, texts: Path) -> None:
         ({"entities": [[0, 4]]}, "not an annotation"),
         ({"cats": "relief"}, "cats is a str"),
         ({"start": None}, "not an annotation"),
+        ({"id": "b", "start": 0, "end": 1, "sha256": stretch_hash("x"), "title": True}, "has no title"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -125,6 +125,7 @@ def test_a_checkpoint_of_another_run_is_refused(
         ("names_share = 1.5", "share from 0 to 1"),
         ("name_types = [1]", "list of strings"),
         ("documents = -1", "0 for all"),
+        ("layers = -1", "0 for all"),
         ("lower_case_share = 0.6\nupper_case_share = 0.6", "together over 1"),
         ("name_types = 'PERSON'", "expected list of strings"),
     ],
@@ -149,6 +150,7 @@ def test_what_decides_a_run_is_in_its_id(
     tiny_config: TrainConfig,
     corpus: list[AnnotatedDocument],
     schema: Schema,
+    tiny_folder: Path,
 ) -> None:
     data = TrainingData(train=corpus[4:], dev=corpus[:4])
     run = Run(tiny_config, data, schema, "backbone", tmp_path)
@@ -159,6 +161,8 @@ def test_what_decides_a_run_is_in_its_id(
         replace(run, config=replace(tiny_config, seed=1)),
         replace(run, schema=replace(schema, labels=dict(reversed(schema.labels.items())))),
         replace(run, data=TrainingData(train=corpus[3:], dev=corpus[:3])),
+        replace(run, teachers=[str(tiny_folder)]),
+        replace(run, data=replace(data, unlabelled=corpus[:1])),
         replace(run, data=replace(data, partial=[partial])),
         replace(run, data=replace(data, gazetteer=Gazetteer({"ORG": {"x": ["Acme"]}}))),
         replace(run, data=replace(data, partial=[replace(partial, known_types=frozenset({"VESSEL"}))])),

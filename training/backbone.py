@@ -30,10 +30,11 @@ class Backbone:
     special_tokens: SpecialTokens
 
 
-def load_backbone(source: str, dropout: float) -> Backbone:
+def load_backbone(source: str, dropout: float, layers: int = 0) -> Backbone:
     """Load an encoder with room for case and layout in its token types.
 
-    `source` is "backbone", a folder, or a hub id. Raises TrainingError if it cannot be had.
+    `source` is "backbone", a folder, or a hub id. `layers`: keep so many, evenly spread, the last
+    among them; 0 keeps all. Raises TrainingError if it cannot be had.
     """
     place = _packaged() if source == BACKBONE else source
     # Its report of the unused pooler and its bar of milliseconds are noise here.
@@ -58,6 +59,8 @@ def load_backbone(source: str, dropout: float) -> Backbone:
             "with config.json, weights and tokenizer.json, or a hub id (which needs a network)."
         ) from error
     _widen_token_types(encoder)
+    if layers:
+        _keep_layers(encoder, layers)
     special = SpecialTokens(
         cls=_first(tokenizer.cls_token_id, tokenizer.bos_token_id),
         sep=_first(tokenizer.sep_token_id, tokenizer.eos_token_id),
@@ -88,6 +91,19 @@ def _widen_token_types(encoder: PreTrainedModel) -> None:
         new.weight.copy_(old.weight[0].expand_as(new.weight))
     embeddings.token_type_embeddings = new
     encoder.config.type_vocab_size = TYPE_VOCABULARY
+
+
+def _keep_layers(encoder: PreTrainedModel, layers: int) -> None:
+    """Drop layers of a BERT so that those kept are evenly spread and end with the last."""
+    stack = getattr(encoder, "encoder", None)
+    old = getattr(stack, "layer", None)
+    if stack is None or old is None or layers > len(old):
+        raise TrainingError(
+            f"layers is {layers}, but the encoder has {len(old) if old is not None else 'no list of layers'}."
+        )
+    # Of six: 1, 3 and 5, or 2 and 5, or 5, counted from 0.
+    stack.layer = nn.ModuleList(old[(at + 1) * len(old) // layers - 1] for at in range(layers))
+    encoder.config.num_hidden_layers = layers
 
 
 def _first(*ids: int | None) -> int:

@@ -51,6 +51,12 @@ def train(
     config: Annotated[Path | None, typer.Option(help="TOML file with settings of TrainConfig.")] = None,
     restart: Annotated[bool, typer.Option(help="Throw away the checkpoint of an earlier run.")] = False,
     schema_file: SchemaOption = None,
+    teacher: Annotated[
+        list[str] | None, typer.Option(help="Model folders whose mean opinion of unlabelled text is learned.")
+    ] = None,
+    unlabelled: Annotated[
+        list[str] | None, typer.Option(help="Files of documents without annotation (.jsonl, .jsonl.gz).")
+    ] = None,
 ) -> None:
     """Train a model on labelled documents and write a complete model folder."""
     needs_training_extra()
@@ -68,6 +74,8 @@ def train(
         run_folder=BUILD / "runs" / name,
         model_folder=BUILD / "models" / name,
         command=command_line(),
+        teachers=[str(find_model(Path(folder))) for folder in words(teacher or [])],
+        unlabelled=[Path(file) for file in words(unlabelled or [])],
     )
     if restart:
         shutil.rmtree(job.run_folder, ignore_errors=True)

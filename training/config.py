@@ -54,6 +54,11 @@ class TrainConfig:
     partial_documents: int = 2500
     """Documents drawn from them in each of those epochs."""
 
+    unlabelled_documents: int = 2000
+    """Documents without annotation that teachers explain in each epoch, others in every one."""
+    layers: int = 0
+    """Keep so many layers of the encoder, evenly spread, as smaller students do; 0: all."""
+
     lower_case_share: float = 0.06
     upper_case_share: float = 0.06
     """Documents shown as if typed in one case, so that case is evidence and not a crutch."""
@@ -103,8 +108,8 @@ class TrainConfig:
                 raise TrainingError(f"setting {key} is {value}; expected a share from 0 to 1")
             if wanted is list and not all(isinstance(item, str) for item in value):
                 raise TrainingError(f"setting {key} is {value}; expected a list of strings")
-            if key == "documents" and value < 0:
-                raise TrainingError(f"setting documents is {value}; expected 0 for all, or a number")
+            if key in ("documents", "layers") and value < 0:
+                raise TrainingError(f"setting {key} is {value}; expected 0 for all, or a number")
         tuples = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
         config = replace(self, **{**values, **tuples})
         if config.lower_case_share + config.upper_case_share > 1:

@@ -1,7 +1,7 @@
 """Annotated documents as numbers, and batches of their windows as tensors."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import datasets
@@ -16,6 +16,7 @@ from serving.tokens import SHAPES, Tokenizer, TokenStream
 from serving.windows import Window, WindowShape
 from training.corpus import AnnotatedDocument, Span
 from training.schema import Schema
+from training.teacher import SoftTargets
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Example:
     """False for tags of types that the corpus does not annotate. *Shape:* (tags,)."""
     labels: npt.NDArray[np.float32] | None
     """*Shape:* (labels,); None where unknown."""
+    soft: SoftTargets | None = None
+    """What teachers say of tags, and of labels where they are unknown."""
 
     def to_row(self) -> dict[str, Any]:
         """As a row of `datasets`."""
@@ -165,7 +168,13 @@ class TrainingBatch:
     labels: Tensor
     """*Shape:* (documents, labels)."""
     labels_known: Tensor
-    """*Shape:* (documents,), boolean."""
+    """Annotated or taught. *Shape:* (documents,), boolean."""
+    labels_soft: Tensor
+    """Taught. *Shape:* (documents,), boolean."""
+    taught: Tensor
+    """The tokens that teachers speak of, as rows of `owned`. *Shape:* (taught tokens,)."""
+    soft_tags: Tensor
+    """*Shape:* (taught tokens, tags)."""
 
     def to(self, device: torch.device) -> "TrainingBatch":
         """The same batch on another device."""
@@ -216,15 +225,25 @@ class Batcher:
         known = np.stack([example.known_tags for example in examples])[document_of]
         allowed = np.where((tags == 0)[:, None], ~known, False)
         allowed[np.arange(len(tags)), tags] = True
-        nothing = np.zeros(self._labels, dtype=np.float32)
+        soft = [e.soft.tags[w.own_start : w.own_end] for e, w in _pairs(examples, jobs) if e.soft]
+        is_taught = np.array([example.soft is not None for example in examples])
+        labels = [self._label_targets(example) for example in examples]
         return TrainingBatch(
             inputs=_tensors(inputs),
             owned=(torch.from_numpy(rows), torch.from_numpy(columns)),
             allowed=torch.from_numpy(allowed),
             document_of=torch.from_numpy(document_of),
-            labels=torch.from_numpy(np.stack([nothing if e.labels is None else e.labels for e in examples])),
-            labels_known=torch.tensor([e.labels is not None for e in examples]),
+            labels=torch.from_numpy(np.stack(labels)),
+            labels_known=torch.tensor([e.labels is not None or e.soft is not None for e in examples]),
+            labels_soft=torch.tensor([e.labels is None and e.soft is not None for e in examples]),
+            taught=torch.from_numpy(np.flatnonzero(is_taught[document_of])),
+            soft_tags=torch.from_numpy(np.concatenate(soft) if soft else np.zeros((0, known.shape[1]), "f4")),
         )
+
+    def _label_targets(self, example: Example) -> npt.NDArray[np.float32]:
+        if example.labels is not None:
+            return example.labels
+        return example.soft.labels if example.soft else np.zeros(self._labels, dtype=np.float32)
 
 
 def in_one_case(example: Example, shape: str) -> Example:
@@ -236,15 +255,8 @@ def in_one_case(example: Example, shape: str) -> Example:
     last_of_word = ~np.append(example.stream.continues[1:], False)
     letter = (example.stream.ends - example.stream.starts == 1) & ~example.stream.continues & last_of_word
     shown = np.where(letter & (shape == "upper"), SHAPES.index("initial"), SHAPES.index(shape))
-    stream = TokenStream(
-        ids=example.stream.ids,
-        type_ids=np.where(cased, gaps * len(SHAPES) + shown, types),
-        starts=example.stream.starts,
-        ends=example.stream.ends,
-        fields=example.stream.fields,
-        continues=example.stream.continues,
-    )
-    return Example(stream, example.tags, example.known_tags, example.labels)
+    stream = replace(example.stream, type_ids=np.where(cased, gaps * len(SHAPES) + shown, types))
+    return replace(example, stream=stream)
 
 
 def _pairs(

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from training.gazetteer import Gazetteer
 from training.manifest import Provenance
 from training.report import plot_curves
 from training.schema import Schema
+from training.teacher import teacher_files
 from training.train import Progress, Run, Training
+from training.unlabelled import draw_unlabelled
 from training.validate import problems
 
 
@@ -36,6 +38,10 @@ class TrainingJob:
     run_folder: Path
     model_folder: Path
     command: str
+    teachers: Sequence[str] = ()
+    """Model folders that explain the unlabelled documents."""
+    unlabelled: Sequence[Path] = ()
+    """Files of documents without annotation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +127,17 @@ def gather(corpora: Sequence[str], schema: Schema, config: TrainConfig) -> Gathe
 def run_job(job: TrainingJob, progress: Progress) -> Mapping[str, Mapping[str, Any]]:
     """Train, export, calibrate, measure; return the metrics by data set."""
     name, version = split_name(job.name)
+    if bool(job.teachers) is not bool(job.unlabelled):
+        raise TrainingError(
+            "teachers explain unlabelled text: give both --teacher and --unlabelled, or none."
+        )
     gathered = gather([str(job.data), *job.extra], job.schema, job.config)
+    if job.teachers:
+        gathered = _with_unlabelled(gathered, job)
     provenance = Provenance.now(job.command, job.config.seed, job.start, gathered.files)
-    run = Run(job.config, gathered.data, job.schema, job.start, job.run_folder, provenance.code_hash())
+    run = Run(
+        job.config, gathered.data, job.schema, job.start, job.run_folder, provenance.code_hash(), job.teachers
+    )
     training = Training(run, progress)
     for line in _opening(job, training):
         progress(0, training.steps, f"{line}\n")
@@ -144,6 +158,15 @@ def run_job(job: TrainingJob, progress: Progress) -> Mapping[str, Mapping[str, A
     return write_folder(job.model_folder, trained, gathered.held_out)
 
 
+def _with_unlabelled(gathered: Gathered, job: TrainingJob) -> Gathered:
+    """As many unlabelled documents as the epochs show, none of them a held-out one."""
+    held_out = {document.text for file in gathered.held_out for document in file.documents}
+    count = job.config.epochs * job.config.unlabelled_documents
+    documents = draw_unlabelled(job.unlabelled, count, job.config.seed, held_out)
+    files = {**gathered.files, "unlabelled": [*job.unlabelled], "teachers": teacher_files(job.teachers)}
+    return replace(gathered, data=replace(gathered.data, unlabelled=documents), files=files)
+
+
 def _drawn(documents: Sequence[AnnotatedDocument], config: TrainConfig) -> Sequence[AnnotatedDocument]:
     """As many training documents as the config asks for; a larger draw holds the smaller."""
     if not config.documents:
@@ -160,6 +183,9 @@ def _opening(job: TrainingJob, training: Training) -> Iterator[str]:
         f"{len(train.documents)} documents, {spans} gold spans of which {len(train.unreachable)} end "
         f"inside a word of the tokenizer; {training.epochs} epochs on {training.device}"
     )
+    if job.teachers:
+        count = len(training.data.unlabelled.documents)
+        yield f"{count} unlabelled documents, explained by {', '.join(job.teachers)}"
     if is_model_folder(job.start) and not training.has_old_heads:
         yield f"{job.start} has other types or labels: its encoder is kept, its heads start anew"
 

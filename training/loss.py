@@ -1,4 +1,4 @@
-"""The two losses. Both know the difference between absent and not annotated."""
+"""The losses of tags and labels. All know the difference between absent and not annotated."""
 
 import torch
 from torch import Tensor
@@ -17,14 +17,24 @@ def tag_loss(logits: Tensor, allowed: Tensor) -> Tensor:
     return (logits.logsumexp(dim=1) - mass).mean()
 
 
-def label_loss(logits: Tensor, targets: Tensor, known: Tensor, weights: Tensor) -> Tensor:
-    """Binary cross-entropy over the documents whose labels are known; 0 if none is.
+def soft_tag_loss(logits: Tensor, soft: Tensor, tokens: int) -> Tensor:
+    """Cross-entropy against teachers' probabilities, summed and divided by all `tokens` of a step.
 
-    *Shape:* logits, targets (documents, labels); known (documents,); weights (labels,) -> ().
+    *Shape:* logits, soft (taught tokens, tags) -> ().
+    """
+    return -(soft * logits.log_softmax(dim=1)).sum() / tokens
+
+
+def label_loss(logits: Tensor, targets: Tensor, known: Tensor, weights: Tensor) -> Tensor:
+    """Binary cross-entropy over the documents whose labels are known or taught; 0 if none is.
+
+    *Shape:* logits, targets, weights (documents, labels); known (documents,) -> ().
     """
     if not known.any():
         return logits.sum() * 0.0
-    return functional.binary_cross_entropy_with_logits(logits[known], targets[known], pos_weight=weights)
+    return functional.binary_cross_entropy_with_logits(
+        logits[known], targets[known], pos_weight=weights[known]
+    )
 
 
 def label_weights(targets: Tensor, highest: float) -> Tensor:

@@ -33,7 +33,8 @@ class Provenance:
     seed: int
     backbone: str
     data: Mapping[str, Mapping[str, str]]
-    """SHA-256 by file, by role: train, dev, partial, gazetteer. Read before the run, as the code's is."""
+    """SHA-256 by file, by role: train, dev, partial, gazetteer, unlabelled, teachers (their manifests).
+    Read before the run, as the code's is."""
     code: Mapping[str, str]
     """SHA-256 by source file."""
 

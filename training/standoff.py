@@ -2,7 +2,9 @@
 
 A row names a document of somebody's collection, the stretch of its text that was read, and that
 stretch's hash: `{"id", "start", "end", "sha256", "entities", "cats"}`. Span offsets count from
-`start`. So labels can be shared where text cannot.
+`start`. `document` names the document where it is not `id`, for example when two of its stretches
+are annotated; `"title": true` says that the document's title was read, too. So labels can be shared
+where text cannot.
 """
 
 import hashlib
@@ -20,7 +22,7 @@ def attach(annotation: Path, texts: Iterable[Path]) -> Iterator[AnnotatedDocumen
     Raises CorpusError if a document is missing or its text is not the one that was annotated.
     """
     rows = [(where, row) for where, row in read_rows(annotation)]
-    wanted = {str(row.get("id")) for _, row in rows}
+    wanted = {str(row.get("document", row.get("id"))) for _, row in rows}
     found = {
         str(row["id"]): (text_of(row, where), row)
         for file in texts
@@ -30,6 +32,7 @@ def attach(annotation: Path, texts: Iterable[Path]) -> Iterator[AnnotatedDocumen
     for where, row in rows:
         try:
             id_, start, end = str(row["id"]), int(row["start"]), int(row["end"])
+            name = str(row.get("document", id_))
             digest, cats, entities = str(row["sha256"]), row["cats"], row["entities"]
             spans = tuple(sorted(Span(int(a), int(b), str(kind)) for a, b, kind in entities or []))
             if not isinstance(cats, list | None):
@@ -37,19 +40,24 @@ def attach(annotation: Path, texts: Iterable[Path]) -> Iterator[AnnotatedDocumen
         except (KeyError, TypeError, ValueError) as error:
             raise CorpusError(
                 f"{where}: not an annotation apart from its text ({error!r}); expected "
-                '{"id", "start", "end", "sha256", "entities": [[start, end, "TYPE"]] or null, "cats"}.'
+                '{"id", "start", "end", "sha256", "entities": [[start, end, "TYPE"]] or null, "cats"} '
+                'and perhaps "document", "title".'
             ) from error
-        if id_ not in found:
-            raise CorpusError(f"{where}: no text has the id {id_!r}; expected it in one of the text files.")
-        text, source = found[id_]
+        if name not in found:
+            raise CorpusError(f"{where}: no text has the id {name!r}; expected it in one of the text files.")
+        text, source = found[name]
         text = text[start:end]
         if stretch_hash(text) != digest:
             raise CorpusError(
-                f"{where}: characters {start} to {end} of {id_!r} have the hash {stretch_hash(text)}, "
+                f"{where}: characters {start} to {end} of {name!r} have the hash {stretch_hash(text)}, "
                 f"expected {digest}: this is another version of the text. Get the one that was annotated."
             )
+        title = source.get("title") if row.get("title") else None
+        if row.get("title") and not title:
+            raise CorpusError(f"{where}: {name!r} has no title, but the annotation is of one.")
         yield AnnotatedDocument(
             id=id_,
+            title=title,
             text=text,
             entities=spans,
             cats=None if cats is None else tuple(map(str, cats)),

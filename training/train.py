@@ -4,13 +4,14 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from serving.analyzer import Analyzer
+from serving.model_folder import file_sha256
 from serving.tokens import Tokenizer
 from training import loss
 from training.backbone import has_bfloat16, load_backbone
@@ -21,6 +22,7 @@ from training.evaluate import evaluate, read
 from training.examples import Batcher, TrainingBatch
 from training.model import JointModel, document_logits
 from training.schema import Schema
+from training.teacher import Teachers, teacher_files
 from training.weights import draft_config, load_heads, source_fingerprint, torch_forward
 
 Progress = Callable[[int, int, str], None]
@@ -41,12 +43,15 @@ class Run:
     folder: Path
     code: str = ""
     """Hash of the code, so that a run does not go on under another."""
+    teachers: Sequence[str] = ()
+    """Model folders that explain unlabelled documents."""
 
     def run_id(self) -> str:
         """Hash of everything that decides the run."""
         parts = [
             asdict(self.config), self.data.fingerprint(), self.source, source_fingerprint(self.source),
             self.schema.tags, list(self.schema.labels), self.code,
+            [file_sha256(file) for file in teacher_files(self.teachers)],
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -62,7 +67,7 @@ class Training:
         self.half = self.config.mixed_precision and has_bfloat16(self.device)
         torch.manual_seed(self.config.seed)
 
-        self.backbone = load_backbone(run.source, self.config.dropout)
+        self.backbone = load_backbone(run.source, self.config.dropout, self.config.layers)
         self.model = JointModel(
             self.backbone.encoder, len(self.schema.tags), len(self.schema.labels), self.config.dropout
         ).to(self.device)
@@ -77,7 +82,8 @@ class Training:
         self.batcher = Batcher(
             self.analyzer.run, windows, len(self.schema.labels), self.config.tokens_per_step
         )
-        self.data = Epochs(run.data, self.tokenizer, self.schema, self.batcher, self.config)
+        teachers = Teachers.load(run.teachers, self.schema) if run.teachers else None
+        self.data = Epochs(run.data, self.tokenizer, self.schema, self.batcher, self.config, teachers)
         # Without any labelled document only spans are learned; the document head stays as it was.
         labels = [row for row in self.data.train.rows["labels"] if row is not None]
         weights = torch.tensor(labels or [[0.0] * len(self.schema.labels)])
@@ -131,8 +137,11 @@ class Training:
             outputs = self.model(*batch.inputs)
         tags, scores, values = (output[batch.owned].float() for output in outputs)
         tag_loss = loss.tag_loss(tags, batch.allowed)
+        tag_loss = tag_loss + loss.soft_tag_loss(tags[batch.taught], batch.soft_tags, len(tags))
         logits = document_logits(scores, values, batch.document_of, len(batch.labels))
-        label_loss = loss.label_loss(logits, batch.labels, batch.labels_known, self.label_weights)
+        # Soft labels are as probable as they are: the teachers' own loss has weighed them already.
+        weights = torch.where(batch.labels_soft[:, None], 1.0, self.label_weights)
+        label_loss = loss.label_loss(logits, batch.labels, batch.labels_known, weights)
         total = tag_loss + self.config.label_loss_weight * label_loss
         torch.autograd.backward(total)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
