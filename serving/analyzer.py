@@ -1,7 +1,7 @@
 """The engine: window -> run -> decode -> shape, for any number of documents at once."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,10 +10,14 @@ import numpy.typing as npt
 
 from serving import decode, document_head, shape
 from serving.errors import DocumentError
+from serving.forward import Forward, onnx_forward
 from serving.model_folder import FILES, EmbargoConfig, ModelFolder
 from serving.results import Analysis, Document, Label, Options, Problem
-from serving.run import Forward, Runner, onnx_forward
+from serving.run import Runner
 from serving.tokens import Tokenizer, TokenStream
+
+_DECODED_TOGETHER = 8192
+"""Tokens; numpy's calls are then long enough, and threads do not wait for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +73,32 @@ class Analyzer:
 
     def read(self, documents: Sequence[Document]) -> list[Reading | DocumentError]:
         """Tokenise and run; one reading or one error a document, in order."""
-        too_long = [self._too_long(document) for document in documents]
-        fitting = [d for d, problem in zip(documents, too_long, strict=True) if problem is None]
-        encoded = iter(self.tokenizer.encode(fitting))
-        streams = [problem or next(encoded) for problem in too_long]
-        outputs, windows = self.run([s for s in streams if isinstance(s, TokenStream)])
-        results = iter(zip(outputs, windows, strict=True))
-        readings: list[Reading | DocumentError] = []
-        for stream in streams:
-            if isinstance(stream, DocumentError):
-                readings.append(stream)
-                continue
-            output, count = next(results)
-            weights = document_head.attention(output.label_scores)
-            readings.append(Reading(stream, count, output.tag_logits, weights, output.label_values))
-        return readings
+        readings = dict(self.readings(documents))
+        return [readings[number] for number in range(len(documents))]
+
+    def readings(
+        self, documents: Sequence[Document], *, alone: bool = False
+    ) -> Iterator[tuple[int, Reading | DocumentError]]:
+        """Each document's number and its reading or error, in the order in which they are done.
+
+        `alone`: in micro-batches of these documents only, always cut in the same way.
+        """
+        streams = self._streams(documents)
+        read = [number for number, stream in enumerate(streams) if isinstance(stream, TokenStream)]
+        job = self.run.submit([s for s in streams if isinstance(s, TokenStream)], alone=alone)
+        try:
+            for number, stream in enumerate(streams):
+                if isinstance(stream, DocumentError):
+                    yield number, stream
+            for at, output in self.run.outputs(job):
+                weights = document_head.attention(output.label_scores)
+                windows = len(job.cuts[at])
+                yield (
+                    read[at],
+                    Reading(job.streams[at], windows, output.tag_logits, weights, output.label_values),
+                )
+        finally:  # whoever stops listening takes what has not begun out of the line
+            self.run.cancel(job)
 
     def spans(self, readings: Sequence[Reading]) -> list[list[decode.TokenSpan]]:
         """The best legal spans of each reading."""
@@ -93,27 +108,49 @@ class Analyzer:
             self.config.temperatures.spans,
         )
 
-    def analyze(self, documents: Sequence[Document], options: Options | None = None) -> list[Analysis]:
-        """Labels and entities of each document, in order; a bad one carries its error."""
+    def analyze(
+        self, documents: Sequence[Document], options: Options | None = None, *, alone: bool = False
+    ) -> list[Analysis]:
+        """Labels and entities of each document, in order; a bad one carries its error.
+
+        Documents are decoded while others run. `alone`: as `readings` has it.
+        """
         asked = options or Options()
-        readings = self.read(documents)
-        good = [reading for reading in readings if isinstance(reading, Reading)]
-        spans = iter(self.spans(good) if asked.entities else [])
-        analyses = []
-        for document, reading in zip(documents, readings, strict=True):
+        analyses: dict[int, Analysis] = {}
+        waiting: list[tuple[int, Reading]] = []
+        tokens = 0
+        for number, reading in self.readings(documents, alone=alone):
             if isinstance(reading, DocumentError):
                 problem = Problem(reading.code, reading.message)
-                analyses.append(Analysis(id=document.id, error=problem))
+                analyses[number] = Analysis(id=documents[number].id, error=problem)
                 continue
-            labels = entities = None
-            if asked.labels:
-                labels = self._shape_labels(document, reading, asked)
-            if asked.entities:
-                found = next(spans)
-                entities = shape.entities(document, reading.stream, found, self._types, asked)
-            read = shape.coverage(reading.stream, reading.windows)
-            analyses.append(Analysis(id=document.id, labels=labels, entities=entities, coverage=read))
-        return analyses
+            waiting.append((number, reading))
+            tokens += len(reading.stream)
+            if tokens >= _DECODED_TOGETHER:
+                analyses.update(self._shaped(documents, waiting, asked))
+                waiting, tokens = [], 0
+        analyses.update(self._shaped(documents, waiting, asked))
+        return [analyses[number] for number in range(len(documents))]
+
+    def _shaped(
+        self, documents: Sequence[Document], read: Sequence[tuple[int, Reading]], options: Options
+    ) -> Iterator[tuple[int, Analysis]]:
+        """Results of documents that have been read, decoded together."""
+        spans = self.spans([reading for _, reading in read]) if options.entities else [()] * len(read)
+        for (number, reading), found in zip(read, spans, strict=True):
+            document = documents[number]
+            labels = self._shape_labels(document, reading, options) if options.labels else None
+            entities = None
+            if options.entities:
+                entities = shape.entities(document, reading.stream, found, self._types, options)
+            coverage = shape.coverage(reading.stream, reading.windows)
+            yield number, Analysis(id=document.id, labels=labels, entities=entities, coverage=coverage)
+
+    def _streams(self, documents: Sequence[Document]) -> list[TokenStream | DocumentError]:
+        too_long = [self._too_long(document) for document in documents]
+        fitting = [d for d, problem in zip(documents, too_long, strict=True) if problem is None]
+        encoded = iter(self.tokenizer.encode(fitting))
+        return [problem or next(encoded) for problem in too_long]
 
     def _shape_labels(self, document: Document, reading: Reading, options: Options) -> tuple[Label, ...]:
         labels = shape.labels(reading.label_logits(), self._labels, options)

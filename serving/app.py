@@ -15,9 +15,9 @@ from starlette.exceptions import HTTPException
 from serving import api, openapi
 from serving.analyzer import Analyzer
 from serving.errors import RequestError
+from serving.forward import available_cpus
 from serving.model_folder import ModelFolder
 from serving.results import Analysis, Options
-from serving.run import available_cpus
 from serving.settings import Settings
 
 _DESCRIPTION = "Reads sanctions news: document labels, entity spans and the sentences that support them."

@@ -19,6 +19,9 @@ class Window:
     own_start: int
     own_end: int
 
+    def __len__(self) -> int:
+        return self.end - self.start
+
 
 @dataclass(frozen=True, slots=True)
 class WindowShape:

@@ -50,7 +50,7 @@ def test_types_a_corpus_leaves_out_stay_open(tokenizer: Tokenizer, schema: Schem
         "d", "oil in Russia", (Span(7, 13, "LOCATION"),), None, known_types=frozenset({"LOCATION"})
     )
     rows = encode([partial], tokenizer, schema).rows
-    batcher = Batcher(tiny.run, tiny.config.window_shape(), len(schema.labels), 100)
+    batcher = Batcher(tiny.config.special_tokens, tiny.config.window_shape(), len(schema.labels), 100)
     batch = batcher.batch([Example.from_row(rows[0])])
     allowed = {schema.tags[t] for t in np.flatnonzero(batch.allowed[0].numpy())}
     assert "O" in allowed
@@ -64,7 +64,7 @@ def test_a_document_of_labels_alone_leaves_all_tags_open(
     tokenizer: Tokenizer, schema: Schema, tiny: Analyzer
 ) -> None:
     document = AnnotatedDocument("d", "oil in Russia", (), ("relief",), known_types=frozenset())
-    batcher = Batcher(tiny.run, tiny.config.window_shape(), len(schema.labels), 100)
+    batcher = Batcher(tiny.config.special_tokens, tiny.config.window_shape(), len(schema.labels), 100)
     batch = batcher.batch([Example.from_row(encode([document], tokenizer, schema).rows[0])])
     assert batch.allowed.all()
     assert batch.labels_known.tolist() == [True]
@@ -80,7 +80,9 @@ def test_a_batch_holds_every_token_once(tokenizer: Tokenizer, schema: Schema, ti
     documents = [AnnotatedDocument(str(n), "oil and coal " * n, (), ("relief",)) for n in (1, 30, 7)]
     rows = encode(documents, tokenizer, schema).rows
     examples = [Example.from_row(row) for row in rows]
-    batch = Batcher(tiny.run, tiny.config.window_shape(), len(schema.labels), 100).batch(examples)
+    batch = Batcher(tiny.config.special_tokens, tiny.config.window_shape(), len(schema.labels), 100).batch(
+        examples
+    )
     ids = batch.inputs[0][batch.owned]
     assert ids.tolist() == [i for e in examples for i in e.stream.ids]
     assert torch.bincount(batch.document_of).tolist() == [3, 90, 21]

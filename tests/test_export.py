@@ -9,8 +9,8 @@ import torch
 
 from serving.analyzer import Analyzer
 from serving.errors import TrainingError
+from serving.forward import Batch, onnx_forward
 from serving.model_folder import ModelFolder
-from serving.run import Batch, onnx_forward
 from training.corpus import AnnotatedDocument
 from training.export import export_graph, fused_operators
 from training.model import JointModel

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from serving.errors import DocumentError
-from serving.run import Batch, Runner
+from serving.forward import Batch
+from serving.model_folder import SpecialTokens
 from serving.tokens import SHAPES, Tokenizer, TokenStream
 from serving.windows import Window, WindowShape
 from training.corpus import AnnotatedDocument, Span
@@ -188,8 +189,10 @@ class TrainingBatch:
 class Batcher:
     """Cuts examples into training batches, in a random order that a seed repeats."""
 
-    def __init__(self, runner: Runner, windows: WindowShape, labels: int, tokens_per_step: int) -> None:
-        self._runner = runner
+    def __init__(
+        self, special: SpecialTokens, windows: WindowShape, labels: int, tokens_per_step: int
+    ) -> None:
+        self._special = special
         self._windows = windows
         self._labels = labels
         self._tokens_per_step = tokens_per_step
@@ -218,7 +221,7 @@ class Batcher:
             for number, example in enumerate(examples)
             for window in self._windows.cut(len(example.stream))
         ]
-        inputs = self._runner.batch([(examples[n].stream, window) for n, window in jobs])
+        inputs = Batch.of([(examples[n].stream, window) for n, window in jobs], self._special)
         rows, columns = map(np.concatenate, zip(*_owned(jobs), strict=True))
         document_of = np.repeat([number for number, _ in jobs], [w.own_end - w.own_start for _, w in jobs])
         tags = np.concatenate([e.tags[w.own_start : w.own_end] for e, w in _pairs(examples, jobs)])

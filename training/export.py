@@ -18,7 +18,7 @@ from onnxruntime.transformers import optimizer
 from onnxruntime.transformers.fusion_options import FusionOptions
 
 from serving.errors import TrainingError
-from serving.run import Batch, TokenOutputs
+from serving.forward import Batch, TokenOutputs
 from training.model import JointModel
 
 OPSET = 17

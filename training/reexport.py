@@ -8,8 +8,8 @@ import orjson
 
 from serving.analyzer import Analyzer
 from serving.errors import TrainingError
+from serving.forward import onnx_forward
 from serving.model_folder import FILES, ModelFolder
-from serving.run import onnx_forward
 from training.corpus import AnnotatedDocument
 from training.evaluate import read
 from training.export import Variant, export_graph

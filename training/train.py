@@ -80,7 +80,7 @@ class Training:
 
         windows = self.embargo_config.window_shape()
         self.batcher = Batcher(
-            self.analyzer.run, windows, len(self.schema.labels), self.config.tokens_per_step
+            self.backbone.special_tokens, windows, len(self.schema.labels), self.config.tokens_per_step
         )
         teachers = Teachers.load(run.teachers, self.schema) if run.teachers else None
         self.data = Epochs(run.data, self.tokenizer, self.schema, self.batcher, self.config, teachers)

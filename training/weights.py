@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from serving.errors import TrainingError
+from serving.forward import Batch, Forward, TokenOutputs
 from serving.model_folder import (
     FILES,
     EmbargoConfig,
@@ -17,7 +18,6 @@ from serving.model_folder import (
     WindowConfig,
     file_sha256,
 )
-from serving.run import Batch, Forward, TokenOutputs
 from serving.windows import WindowShape
 from training.backbone import Backbone, is_model_folder, load_backbone
 from training.config import TrainConfig

@@ -1,0 +1,92 @@
+"""One forward pass: padded windows in, what the model says of each token out.
+
+One thread a pass and as many passes at once as there are CPUs: `run()` releases the GIL, one
+session shares its weights, and no idle thread spins. scheduler.py says what runs when.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from serving.model_folder import SpecialTokens
+from serving.tokens import TokenStream
+from serving.windows import Window
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+
+class TokenOutputs(NamedTuple):
+    """What the model says of each token; leading axes as the input's.
+
+    *Shape:* (…, tags), (…, labels), (…, labels).
+    """
+
+    tag_logits: Float32
+    label_scores: Float32
+    label_values: Float32
+
+
+class Batch(NamedTuple):
+    """Padded windows with their special tokens. *Shape:* (windows, tokens) each."""
+
+    input_ids: Int64
+    token_type_ids: Int64
+    attention_mask: Int64
+
+    @classmethod
+    def of(cls, windows: Sequence[tuple[TokenStream, Window]], special: SpecialTokens) -> "Batch":
+        """Frame windows with special tokens and pad them to the longest."""
+        width = 2 + max(len(window) for _, window in windows)
+        ids = np.full((len(windows), width), special.pad, dtype=np.int64)
+        type_ids = np.zeros_like(ids)
+        mask = np.zeros_like(ids)
+        for row, (stream, window) in enumerate(windows):
+            length = len(window)
+            ids[row, 0] = special.cls
+            ids[row, 1 : 1 + length] = stream.ids[window.start : window.end]
+            ids[row, 1 + length] = special.sep
+            type_ids[row, 1 : 1 + length] = stream.type_ids[window.start : window.end]
+            mask[row, : 2 + length] = 1
+        return cls(ids, type_ids, mask)
+
+
+Forward = Callable[[Batch], TokenOutputs]
+"""One forward pass. ONNX Runtime serves; in training PyTorch stands in its place."""
+
+
+def available_cpus() -> int:
+    """CPUs this process may use: its affinity, and its cgroup's quota where there is one."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cpus
+    return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
+
+
+def onnx_forward(graph: Path) -> Forward:
+    """A forward pass of the exported graph, one thread a call, safe to call from many."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # The arena keeps the largest of every shape it ever saw (onnxruntime#9313).
+    options.enable_cpu_mem_arena = False
+    session = onnxruntime.InferenceSession(
+        str(graph), sess_options=options, providers=["CPUExecutionProvider"]
+    )
+
+    # An encoder without token types (DistilBERT, ModernBERT) has no such input.
+    inputs = {given.name for given in session.get_inputs()}
+
+    def forward(batch: Batch) -> TokenOutputs:
+        feed = {name: array for name, array in batch._asdict().items() if name in inputs}
+        return TokenOutputs(*session.run(TokenOutputs._fields, feed))
+
+    return forward
