@@ -4,6 +4,7 @@ EmbargoError
 ├── ModelFolderError      a model folder is missing, incomplete or altered
 ├── DocumentError         one document cannot be read; the others can
 ├── RequestError          a request that cannot be answered as a whole
+├── CancelledError        a call that its caller gave up
 ├── CorpusError           a labelled corpus breaks the format or the label rules
 └── TrainingError         a training run, an export or an evaluation cannot go on
 
@@ -40,6 +41,13 @@ class RequestError(EmbargoError):
         self.status = status
         self.title = title
         self.detail = detail
+
+
+class CancelledError(EmbargoError):
+    """A call was given up before it was answered."""
+
+    def __init__(self) -> None:
+        super().__init__("the call was given up by its caller")
 
 
 class CorpusError(EmbargoError):
