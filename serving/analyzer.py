@@ -137,7 +137,7 @@ class Analyzer:
     ) -> list[Analysis]:
         """Labels and entities of each document, in order; a bad one carries its error.
 
-        Documents are decoded while others run. `alone`: as `readings` has it. Raises CancelledError
+        Documents are decoded while others run. `alone`: as `readings` has it. Raises AbandonedError
         if the call is given up.
         """
         asked = options or Options()

@@ -3,7 +3,7 @@
 import threading
 from typing import Protocol
 
-from serving.errors import CancelledError
+from serving.errors import AbandonedError
 from serving.scheduler import Job, Scheduler
 
 
@@ -28,7 +28,7 @@ class Silent:
 
 
 class Cancellation:
-    """Gives up a call from another thread; the call then raises CancelledError."""
+    """Gives up a call from another thread; the call then raises AbandonedError."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -41,7 +41,7 @@ class Cancellation:
             self._job = scheduler, job
             cancelled = self._cancelled
         if cancelled:
-            scheduler.abort(job, CancelledError())
+            scheduler.abort(job, AbandonedError())
 
     def cancel(self) -> None:
         """What has not begun to run never will."""
@@ -49,4 +49,4 @@ class Cancellation:
             self._cancelled = True
             job = self._job
         if job:
-            job[0].abort(job[1], CancelledError())
+            job[0].abort(job[1], AbandonedError())
