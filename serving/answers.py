@@ -1,10 +1,10 @@
-"""What `POST /v1/analyze` does between the body and the answer, off the event loop."""
+"""What happens between the body of a request and its answer, off the event loop."""
 
 import asyncio
 import gzip
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -33,6 +33,21 @@ _GZIP_LEVEL = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A body, understood: what to read and how, and how to write down what was found."""
+
+    items: Sequence[Item]
+    options: Options
+    write: Callable[[Loaded, Sequence[Analysis]], bytes]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What the answer's head says besides."""
+
+
+Understand = Callable[[bytes, Loaded, Settings], Asked]
+"""Raises RequestError where a body cannot be understood. The model is the one that will answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """What requests share."""
 
@@ -50,35 +65,41 @@ class Service:
         return cls(settings, model, admission, metrics, anyio.CapacityLimiter(_CALLS_AT_ONCE))
 
     async def answer(self, request: Request) -> Response:
-        """A batch in one body, or a stream of lines."""
-        wants_gzip = "gzip" in request.headers.get("accept-encoding", "")
-        if bodies.media_type(request) == bodies.NDJSON:
-            options = api.options(api.options_of_query(request.query_params))
-            self.admission.check()
-            loaded = self.model.current
-            return NdjsonResponse(
-                request, partial(self._answer_lines, loaded, options), self.settings.max_line_bytes,
-                gzip=wants_gzip,
-            )  # fmt: skip
+        """`POST /v1/analyze`: a batch in one body, or a stream of lines."""
+        if bodies.media_type(request, bodies.JSON, bodies.NDJSON) == bodies.JSON:
+            return await self.answer_json(request, _native)
+        options = api.options(api.options_of_query(request.query_params))
+        self.admission.check()
+        loaded = self.model.current
+        return NdjsonResponse(
+            request, partial(self._answer_lines, loaded, options), self.settings.max_line_bytes,
+            gzip=_wants_gzip(request),
+        )  # fmt: skip
+
+    async def answer_json(self, request: Request, understand: Understand) -> Response:
+        """One body of JSON, in whatever shape `understand` knows."""
+        bodies.media_type(request, bodies.JSON)
         content = await bodies.read_body(request, self.settings.max_body_bytes, self.settings.body_seconds)
         cancellation = Cancellation()
-        work = partial(self._answer_body, content, cancellation)
-        answer = await self._while_listening(request, work, cancellation)
-        if answer is None:
+        work = partial(self._answer_body, content, understand, cancellation)
+        answered = await self._while_listening(request, work, cancellation)
+        if answered is None:
             return Response(status_code=499)  # nobody is there to read it
-        headers = {"vary": "accept-encoding"}
-        if wants_gzip and len(answer) >= _GZIP_FROM:
+        answer, further = answered
+        headers = {"vary": "accept-encoding", **further}
+        if _wants_gzip(request) and len(answer) >= _GZIP_FROM:
             answer = await anyio.to_thread.run_sync(partial(gzip.compress, answer, _GZIP_LEVEL, mtime=0))
             headers["content-encoding"] = "gzip"
         return Response(answer, media_type=bodies.JSON, headers=headers)
 
-    def _answer_body(self, content: bytes, cancellation: Cancellation) -> bytes:
-        request = api.parse_request(content, self.settings.max_documents)
-        items = [api.parse_document(item, index) for index, item in enumerate(request.documents)]
+    def _answer_body(
+        self, content: bytes, understand: Understand, cancellation: Cancellation
+    ) -> tuple[bytes, Mapping[str, str]]:
         loaded = self.model.current
-        with self.admission(_cost(items)):
-            analyses = self._analyze(loaded, items, api.options(request.options), cancellation)
-            return api.response_body(loaded.folder, analyses)
+        asked = understand(content, loaded, self.settings)
+        with self.admission(_cost(asked.items)):
+            analyses = self._analyze(loaded, asked.items, asked.options, cancellation)
+            return asked.write(loaded, analyses), asked.headers
 
     async def _answer_lines(
         self, loaded: Loaded, options: Options, lines: Sequence[Line], cancellation: Cancellation
@@ -131,6 +152,27 @@ class Service:
             503, "Too slow", f"No answer within {seconds:g} s; send fewer or shorter documents a request.",
             headers={"Retry-After": "1"},
         )  # fmt: skip
+
+
+def service_of(request: Request) -> Service:
+    """The service that a request came to."""
+    service: Service = request.app.state.service
+    return service
+
+
+def _native(content: bytes, loaded: Loaded, settings: Settings) -> Asked:
+    """The shape of `POST /v1/analyze`."""
+    request = api.parse_request(content, settings.max_documents)
+    items = [api.parse_document(item, index) for index, item in enumerate(request.documents)]
+    return Asked(items, api.options(request.options), _write_native)
+
+
+def _write_native(loaded: Loaded, analyses: Sequence[Analysis]) -> bytes:
+    return api.response_body(loaded.folder, analyses)
+
+
+def _wants_gzip(request: Request) -> bool:
+    return "gzip" in request.headers.get("accept-encoding", "")
 
 
 def _cost(items: Sequence[Item]) -> int:

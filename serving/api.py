@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from serving.errors import DocumentError, RequestError
 from serving.model_folder import ModelFolder
 from serving.results import Analysis, Document, Label, Options, Problem
+
+Shape = TypeVar("Shape", bound=BaseModel)
 
 
 class DocumentIn(BaseModel):
@@ -109,6 +111,30 @@ class ModelOut(BaseModel):
     sha256: str
 
 
+class TypeOut(BaseModel):
+    """A type of span."""
+
+    name: str
+    definition: str
+
+
+class LabelCardOut(BaseModel):
+    """A document label; it holds where its score is at least `threshold`."""
+
+    name: str
+    axis: str
+    threshold: float
+    definition: str
+
+
+class ModelCardOut(ModelOut):
+    """What the model knows, and the limits on what is asked of it."""
+
+    types: list[TypeOut]
+    labels: list[LabelCardOut]
+    limits: dict[str, float]
+
+
 class ProblemOut(BaseModel):
     """An error of a whole request (RFC 9457)."""
 
@@ -125,20 +151,40 @@ class AnalyzeResponse(BaseModel):
     results: list[ResultOut]
 
 
+class LineOut(ResultOut):
+    """A line of a stream: a result, and the model that gave it."""
+
+    model: ModelOut
+
+
+SHAPES = (AnalyzeRequest, DocumentIn, ProblemOut)
+"""What FastAPI cannot see, because it is checked by hand."""
+
+
 def parse_request(body: bytes, max_documents: int) -> AnalyzeRequest:
-    """Check the envelope. Raises RequestError: 400 for broken JSON, 422 for a wrong shape."""
+    """Check the envelope. Raises RequestError as `parse` and `check_count`."""
+    request = parse(AnalyzeRequest, body)
+    check_count(len(request.documents), max_documents)
+    return request
+
+
+def parse(shape: type[Shape], body: bytes) -> Shape:
+    """A body in this shape. Raises RequestError: 400 for broken JSON, 422 for another shape."""
     try:
-        request = AnalyzeRequest.model_validate(_parse_json(body))
+        return shape.model_validate(_parse_json(body))
     except ValidationError as error:
         raise _invalid(error) from error
-    if len(request.documents) > max_documents:
+
+
+def check_count(documents: int, max_documents: int) -> None:
+    """Raises RequestError 413 if a request holds too many documents."""
+    if documents > max_documents:
         raise RequestError(
             413,
             "Too many documents",
-            f"The request holds {len(request.documents)} documents, at most {max_documents} are "
-            "taken; send them in several requests.",
+            f"The request holds {documents} documents, at most {max_documents} are taken; "
+            "send them in several requests.",
         )
-    return request
 
 
 def _invalid(error: ValidationError) -> RequestError:
@@ -189,14 +235,14 @@ def parse_document(item: Any, index: int) -> Document | tuple[str | int, Documen
     if not isinstance(item, dict):
         return str(index), DocumentError(
             "invalid_document",
-            f'The item is of JSON type {_json_type(item)}; expected an object {{"id", "text"}}.',
+            f'The item is of JSON type {json_type(item)}; expected an object {{"id", "text"}}.',
         )
     given = item.get("id")
     id_ = str(index) if given is None else given
     if not _can_be_echoed(id_):
         return str(index), DocumentError(
             "invalid_document",
-            f"The id is of JSON type {_json_type(given)} or cannot be written; expected valid Unicode "
+            f"The id is of JSON type {json_type(given)} or cannot be written; expected valid Unicode "
             "or an integer of 64 bits.",
         )
     for key, required in (("text", True), ("title", False), ("published_at", False)):
@@ -204,7 +250,7 @@ def parse_document(item: Any, index: int) -> Document | tuple[str | int, Documen
         if not (isinstance(value, str) or (value is None and not required)):
             return id_, DocumentError(
                 "not_text" if key == "text" else "invalid_document",
-                f"The {key} is of JSON type {_json_type(value)}; expected a string.",
+                f"The {key} is of JSON type {json_type(value)}; expected a string.",
             )
     return Document(text=item["text"], title=item.get("title"), id=id_)
 
@@ -215,7 +261,8 @@ def _can_be_echoed(id_: Any) -> bool:
     return isinstance(id_, int) and not isinstance(id_, bool) and -(2**63) <= id_ < 2**64
 
 
-def _json_type(value: Any) -> str:
+def json_type(value: Any) -> str:
+    """What JSON calls such a value."""
     names = {type(None): "null", bool: "boolean", dict: "object", list: "array", str: "string"}
     return names.get(type(value), "number")
 

@@ -15,8 +15,8 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.cors import CORSMiddleware
 
-from serving import api, logs, openapi, problems
-from serving.answers import Service
+from serving import api, hugging_face, logs, openapi, presidio, problems
+from serving.answers import Service, service_of
 from serving.errors import EmbargoError, ModelFolderError
 from serving.logs import log
 from serving.metrics import Metrics
@@ -45,7 +45,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = metrics
     problems.add_handlers(app)
     _add_routes(app)
-    openapi.complete(app)
+    hugging_face.add_routes(app)
+    presidio.add_routes(app)
+    openapi.complete(app, [*api.SHAPES, *hugging_face.SHAPES, *presidio.SHAPES])
     if chosen.api_keys:
         app.add_middleware(KeyCheck, hashes=chosen.api_keys)
     if chosen.cors_origins:
@@ -89,11 +91,11 @@ def _add_routes(app: FastAPI) -> None:
         "/v1/analyze",
         response_model=api.AnalyzeResponse,
         responses=openapi.RESPONSES,
-        openapi_extra={"requestBody": openapi.REQUEST_BODY},
+        openapi_extra={"requestBody": openapi.ANALYZE_BODY},
     )
     async def analyze(request: Request) -> Response:
         """Read a batch of documents; order and ids are kept, a bad item carries its error."""
-        return await _service(request).answer(request)
+        return await service_of(request).answer(request)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -103,7 +105,7 @@ def _add_routes(app: FastAPI) -> None:
     @app.get("/readyz")
     async def readyz(request: Request) -> Response:
         """The model is loaded, its folder matches its manifest, and requests are taken."""
-        service = _service(request)
+        service = service_of(request)
         if request.app.state.draining:
             return problems.problem(503, "Not ready", "The service is about to stop.")
         try:
@@ -119,10 +121,10 @@ def _add_routes(app: FastAPI) -> None:
         content = await anyio.to_thread.run_sync(request.app.state.metrics.text)
         return Response(content, media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/v1/model")
+    @app.get("/v1/model", responses={200: {"model": api.ModelCardOut}})
     async def model(request: Request) -> dict[str, Any]:
         """What the model knows: types, labels with thresholds, hashes, limits."""
-        service = _service(request)
+        service = service_of(request)
         loaded, settings = service.model.current, service.settings
         config = loaded.analyzer.config
         return {
@@ -137,8 +139,3 @@ def _add_routes(app: FastAPI) -> None:
                 "answer_seconds": settings.answer_seconds,
             },
         }
-
-
-def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service

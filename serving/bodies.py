@@ -11,13 +11,15 @@ from serving.errors import RequestError
 JSON, NDJSON = "application/json", "application/x-ndjson"
 
 
-def media_type(request: Request) -> str:
-    """The content type without its parameters. Raises RequestError 415 at another than ours."""
+def media_type(request: Request, *expected: str) -> str:
+    """The content type without its parameters. Raises RequestError 415 at another than expected."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given in (JSON, NDJSON):
+    if given in expected:
         return given
     raise RequestError(
-        415, "Unsupported media type", f"Got Content-Type {given or '(none)'!r}; expected {JSON} or {NDJSON}."
+        415,
+        "Unsupported media type",
+        f"Got Content-Type {given or '(none)'!r}; expected {' or '.join(expected)}.",
     )
 
 

@@ -5,6 +5,10 @@ EmbargoError
 ├── DocumentError         one document cannot be read; the others can
 ├── RequestError          a request that cannot be answered as a whole
 ├── AbandonedError        a call that its caller gave up
+├── ServiceError          a service that was called gave no good answer (serving/client.py)
+│   ├── UnreachableError  it could not be reached, or broke off
+│   └── ProblemError      it answered with a problem
+│       └── BusyError     429 or 503, also after the retries
 ├── CorpusError           a labelled corpus breaks the format or the label rules
 └── TrainingError         a training run, an export or an evaluation cannot go on
 
@@ -52,6 +56,31 @@ class AbandonedError(EmbargoError):
 
     def __init__(self) -> None:
         super().__init__("the call was given up by its caller")
+
+
+class ServiceError(EmbargoError):
+    """A service that was called gave no good answer."""
+
+
+class UnreachableError(ServiceError):
+    """The service could not be reached, was too slow, or broke off; `__cause__` is httpx's error."""
+
+
+class ProblemError(ServiceError):
+    """The service answered with a problem. `request_id` finds the call in the service's log."""
+
+    def __init__(self, status: int, title: str, detail: str, request_id: str | None = None) -> None:
+        super().__init__(f"{status} {title}: {detail}")
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.request_id = request_id
+
+
+class BusyError(ProblemError):
+    """Too many tokens wait (429) or it is not ready (503); `retry_after` seconds, where it told."""
+
+    retry_after: float | None = None
 
 
 class CorpusError(EmbargoError):

@@ -14,7 +14,7 @@ from serving.metrics import Metrics
 from serving.problems import problem
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_OPEN_PATHS = ("/healthz", "/readyz")
+_OPEN_PATHS = ("/healthz", "/readyz", "/presidio/health")
 """What load balancers ask without a key."""
 _SAFE_HEADERS = {
     "x-content-type-options": "nosniff",

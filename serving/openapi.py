@@ -1,10 +1,10 @@
 """The OpenAPI document: what FastAPI cannot know, because items are checked by hand."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI
-
-from serving import api
+from pydantic import BaseModel
 
 _REF = "#/components/schemas/{model}"
 
@@ -39,7 +39,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     for status, (title, detail) in _EXAMPLES.items()
 }
 
-REQUEST_BODY = {
+ANALYZE_BODY = {
     "required": True,
     "content": {
         "application/json": {
@@ -57,14 +57,27 @@ REQUEST_BODY = {
 }
 
 
-def complete(app: FastAPI) -> None:
-    """Add the schemas of the request and of problems to the app's OpenAPI document."""
+def json_body(shape: type[BaseModel], **examples: Any) -> dict[str, Any]:
+    """The `requestBody` of a route that takes this shape, with named examples."""
+    schema = {"$ref": _REF.format(model=shape.__name__)}
+    named = {name: {"value": value} for name, value in examples.items()}
+    return {"required": True, "content": {"application/json": {"schema": schema, "examples": named}}}
+
+
+def responses(**examples: Any) -> dict[int | str, dict[str, Any]]:
+    """The answers of a route: named examples of the good one, and every problem."""
+    named = {name: {"value": value} for name, value in examples.items()}
+    return {200: {"content": {"application/json": {"examples": named}}}, **RESPONSES}
+
+
+def complete(app: FastAPI, shapes: Iterable[type[BaseModel]]) -> None:
+    """Add the schemas of requests that are checked by hand, and of problems, to the OpenAPI document."""
     original = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = original()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for shape in (api.AnalyzeRequest, api.DocumentIn, api.ProblemOut):
+        for shape in shapes:
             made = shape.model_json_schema(ref_template=_REF)
             schemas.update(made.pop("$defs", {}))
             schemas[shape.__name__] = made

@@ -25,6 +25,8 @@ class Options:
     evidence: bool = False
     min_score: float | None = None
     offset_unit: OffsetUnit = "codepoint"
+    all_labels: bool = False
+    """Every label with its score, also those under their thresholds."""
 
 
 @dataclass(frozen=True, slots=True)

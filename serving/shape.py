@@ -1,6 +1,6 @@
 """The last stage: token spans and label logits become results in the caller's unit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -56,13 +56,18 @@ def entities(
 
 
 def labels(logits: npt.NDArray[np.float64], label_set: LabelSet, options: Options) -> tuple[Label, ...]:
-    """The labels that hold, best first. *Shape:* logits (labels,)."""
+    """The labels that hold (or all that are asked for), best first. *Shape:* logits (labels,)."""
     scores = document_head.probabilities(logits, label_set.temperature).round(SCORE_DECIMALS)
+    if options.all_labels:
+        return _ranked(np.argsort(-scores, kind="stable"), scores, label_set)
     thresholds: Sequence[float] = label_set.thresholds
     if options.min_score is not None:
         thresholds = [options.min_score] * len(label_set.names)
-    held = document_head.choose(scores, thresholds, label_set.exclusive())
-    return tuple(Label(label_set.names[i], label_set.axes[i], float(scores[i])) for i in held)
+    return _ranked(document_head.choose(scores, thresholds, label_set.exclusive()), scores, label_set)
+
+
+def _ranked(order: Iterable[int], scores: npt.NDArray[np.float64], label_set: LabelSet) -> tuple[Label, ...]:
+    return tuple(Label(label_set.names[i], label_set.axes[i], float(scores[i])) for i in order)
 
 
 class SentenceEvidence:
