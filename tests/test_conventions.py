@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from huggingface_hub import InferenceClient
+from huggingface_hub import InferenceClient, close_session
 from huggingface_hub.errors import HfHubHTTPError
 from starlette.testclient import TestClient
 
@@ -25,8 +25,9 @@ def server(tiny_folder: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def hub(server: Server) -> InferenceClient:
-    return InferenceClient(token="unused")
+def hub(server: Server) -> Iterator[InferenceClient]:
+    yield InferenceClient(token="unused")
+    close_session()  # it is the library's, not the client's
 
 
 def native(server: Server, text: str, **options: Any) -> dict[str, Any]:
@@ -147,8 +148,8 @@ def test_the_services_limits_and_errors_hold(server: Server, path: str) -> None:
 class PresidioClient:
     """What callers of Presidio's analyzer do, in short."""
 
-    def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url)
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
 
     def analyze(self, text: str | list[str], **parameters: Any) -> Any:
         answer = self._http.post("/analyze", json={"text": text, "language": "en", **parameters})
@@ -164,8 +165,9 @@ class PresidioClient:
 
 
 @pytest.fixture(scope="module")
-def presidio(server: Server) -> PresidioClient:
-    return PresidioClient(f"{server.url}/presidio")
+def presidio(server: Server) -> Iterator[PresidioClient]:
+    with httpx.Client(base_url=f"{server.url}/presidio") as http:
+        yield PresidioClient(http)
 
 
 PRESIDIO_NAMES = {"ORG": "ORGANIZATION", "NORP": "NRP", "DATE": "DATE_TIME"}
