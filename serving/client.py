@@ -115,7 +115,7 @@ class Client(_Connection):
             return self._http.request(
                 call.method, call.path, content=call.content, headers=call.headers, params=call.params
             )
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return error
 
 
@@ -201,7 +201,7 @@ class AsyncClient(_Connection):
             return await self._http.request(
                 call.method, call.path, content=call.content, headers=call.headers, params=call.params
             )
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return error
 
 

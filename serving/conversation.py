@@ -36,7 +36,7 @@ class Retry:
 
     attempts: int = 5
     """Calls after the first."""
-    patience_seconds: float = 120.0
+    patience_seconds: float = 180.0
     """All waits together; one that would exceed it is not begun."""
     first_seconds: float = 0.5
     """The first wait where the service names none; each further one is twice as long."""
@@ -67,7 +67,7 @@ class Wait:
     seconds: float
 
 
-Reply = httpx.Response | httpx.TransportError | None
+Reply = httpx.Response | httpx.RequestError | None
 Talk = Generator[Call | Wait, Reply, T]
 """A conversation that ends with a T. The first `send` and that after a wait bring None."""
 
@@ -120,7 +120,7 @@ class Conversations:
             wait = self._retry.wait(attempt, told)
             final = not isinstance(error, BusyError) and not isinstance(reply, _TO_PASS)
             if final or attempt > self._retry.attempts or waited + wait > self._retry.patience_seconds:
-                raise error from (reply if isinstance(reply, httpx.TransportError) else None)
+                raise error from (reply if isinstance(reply, httpx.RequestError) else None)
             waited += wait
             yield Wait(wait)
 
@@ -193,10 +193,10 @@ def _loaded(content: bytes) -> dict[str, Any]:
     return row if isinstance(row, dict) else {}
 
 
-def _error(reply: httpx.Response | httpx.TransportError) -> ServiceError:
-    if isinstance(reply, httpx.TransportError):
+def _error(reply: httpx.Response | httpx.RequestError) -> ServiceError:
+    if isinstance(reply, httpx.RequestError):
         said = str(reply) or type(reply).__name__
-        return UnreachableError(f"{reply.request.url} gave no answer ({said}); is the service up?")
+        return UnreachableError(f"{reply.request.url} gave no good answer ({said}); is the service up?")
     told = _loaded(reply.content)
     title = str(told.get("title", reply.reason_phrase))
     detail = str(told.get("detail", reply.text[:200]))

@@ -106,6 +106,7 @@ SHAPES = (HfTokenRequest, HfTextRequest)
 _TEXT = "OFAC designated two tankers on Monday."
 _SPANS = [
     {"entity_group": "ORG", "score": 0.99, "word": "OFAC", "start": 0, "end": 4},
+    {"entity_group": "QUANTITY", "score": 0.98, "word": "two", "start": 16, "end": 19},
     {"entity_group": "DATE", "score": 0.99, "word": "Monday", "start": 31, "end": 37},
 ]
 _LABELS = [{"label": "designation", "score": 0.98}, {"label": "maritime_evasion", "score": 0.61}]

@@ -84,7 +84,7 @@ SHAPES = (PresidioRequest,)
 _TEXT = "OFAC designated two tankers on Monday."
 _SPANS = [
     {"entity_type": "ORGANIZATION", "start": 0, "end": 4, "score": 0.99, "analysis_explanation": None},
-    {"entity_type": "DATE_TIME", "start": 31, "end": 37, "score": 0.99, "analysis_explanation": None},
+    {"entity_type": "DATE_TIME", "start": 31, "end": 37, "score": 0.98, "analysis_explanation": None},
 ]
 
 
