@@ -128,7 +128,7 @@ class AnalyzeResponse(BaseModel):
 def parse_request(body: bytes, max_documents: int) -> AnalyzeRequest:
     """Check the envelope. Raises RequestError: 400 for broken JSON, 422 for a wrong shape."""
     try:
-        request = AnalyzeRequest.model_validate(_parse_json(body))
+        request = AnalyzeRequest.model_validate(parse_json(body))
     except ValidationError as error:
         details = "; ".join(
             f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()[:5]
@@ -144,7 +144,8 @@ def parse_request(body: bytes, max_documents: int) -> AnalyzeRequest:
     return request
 
 
-def _parse_json(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
+    """JSON, lone surrogates let through. Raises RequestError (400) where it is broken."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -5,6 +5,7 @@ EmbargoError
 ├── DocumentError         one document cannot be read; the others can
 ├── RequestError          a request that cannot be answered as a whole
 ├── CorpusError           a labelled corpus breaks the format or the label rules
+├── ScoreError            a corpus run cannot begin, go on or be finished
 └── TrainingError         a training run, an export or an evaluation cannot go on
 
 A message says what was got, what was expected, and the fix.
@@ -44,6 +45,10 @@ class RequestError(EmbargoError):
 
 class CorpusError(EmbargoError):
     """A labelled corpus breaks the format or the label rules."""
+
+
+class ScoreError(EmbargoError):
+    """A corpus run cannot begin, go on or be finished."""
 
 
 class TrainingError(EmbargoError):
