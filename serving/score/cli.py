@@ -10,7 +10,10 @@ from serving.errors import ScoreError
 from serving.settings import RELEASED_MODEL, find_model
 
 if TYPE_CHECKING:
-    from serving.score.scoring import Analyze
+    from collections.abc import Generator, Iterator
+
+    from serving.score.parts import Part
+    from serving.score.scoring import Scored
 
 WITH_REJECTS = 3
 """Exit code of a run that is done, but for some rows that could not be scored."""
@@ -49,13 +52,13 @@ def score(
     ] = None,
     offset_unit: Annotated[str, typer.Option(help="codepoint, utf16 or utf8.")] = "codepoint",
     rejects: Annotated[
-        Path | None, typer.Option(help="What could not be scored [default: OUT.rejects.jsonl].")
+        Path | None, typer.Option(help="What could not be scored (default: OUT.rejects.jsonl).")
     ] = None,
     form: Annotated[
-        str | None, typer.Option("--format", help="Of - and of the parts of a folder [default: jsonl].")
+        str | None, typer.Option("--format", help="Of - and of the parts of a folder (default: jsonl).")
     ] = None,
     input_format: Annotated[
-        str | None, typer.Option(help="Of - [default: jsonl] and of names without a known suffix: csv.gz …")
+        str | None, typer.Option(help="Of - (default: jsonl) and of names without a known suffix: csv.gz …")
     ] = None,
     max_row_bytes: Annotated[
         int, typer.Option(min=1024, help="Longer rows are passed over and become rejects.")
@@ -77,11 +80,13 @@ def score(
     """
     from serving.analyzer import Analyzer
     from serving.model_folder import ModelFolder
-    from serving.results import Options
+    from serving.results import Analysis, Document, Options
+    from serving.score.job import STDOUT, ScoreJob
     from serving.score.parts import Cut
     from serving.score.progress import ProgressView, summary
-    from serving.score.rows import Fields
-    from serving.score.run import ScoreJob, run_score
+    from serving.score.reading import Fields
+    from serving.score.run import run_score
+    from serving.score.scoring import score_parts
 
     job = ScoreJob(
         inputs=inputs,
@@ -99,16 +104,24 @@ def score(
         restart=restart,
     )
     folder = ModelFolder.open(find_model(model))
+    view = ProgressView()
 
-    def load() -> "Analyze":
+    def engine(parts: "Iterator[Part]") -> "Generator[Scored]":
         analyzer = Analyzer.load(folder, threads=threads)
-        return lambda documents: analyzer.analyze(documents, job.options, alone=True)
+
+        def analyze(documents: list[Document]) -> list[Analysis]:
+            analyses = analyzer.analyze(documents, job.options, alone=True)
+            view.piece(analyses)
+            return analyses
+
+        yield from score_parts(parts, analyze)
 
     try:
-        with ProgressView() as view:
-            outcome = run_score(job, folder, load, view)
+        with view:
+            outcome = run_score(job, folder, engine, view)
     except KeyboardInterrupt as error:
-        raise ScoreError("interrupted; the same command goes on where it was.") from error
+        kept = "" if output == STDOUT else "; the same command goes on where it was"
+        raise ScoreError(f"interrupted{kept}.") from error
     typer.echo(summary(outcome.counts, outcome.before, outcome.seconds), err=True)
     if outcome.counts.rejected:
         typer.echo(f"{outcome.rejects} says what could not be scored, and why", err=True)

@@ -18,6 +18,7 @@ from serving.errors import ScoreError
 from serving.model_folder import file_sha256
 from serving.score.outputs import written_whole
 from serving.score.parts import Place, Start
+from serving.score.scoring import Counts
 from serving.score.sources import SourceIdentity
 
 _FORMAT = 1
@@ -62,19 +63,6 @@ class RunIdentity(_Stored):
         if not changed and self != now:
             changed.append("the inputs come in another order")
         return changed
-
-
-class Counts(_Stored):
-    """What became of rows: `read` = `written` + `rejected`."""
-
-    read: int = 0
-    written: int = 0
-    rejected: int = 0
-    repeated: int = 0
-    tokens: int = 0
-
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(**{name: value + getattr(other, name) for name, value in self})
 
 
 class Receipt(_Stored):

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from serving.api import parse_document
 from serving.results import Document, Problem
-from serving.score.rows import Fields, Reading, Row, rows
+from serving.score.reading import Fields, Reading, Row
+from serving.score.rows import rows
 from serving.score.sources import Source, readable
 from serving.score.streams import Cursor
 

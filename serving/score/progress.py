@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from serving.results import Analysis
-from serving.score.manifest import Counts
+from serving.score.scoring import Counts
 
 _SPEED_OVER_SECONDS = 600.0
 """Parts come seldom; the time that is left is estimated over many."""

@@ -5,9 +5,11 @@ threads. So a part has one result, and it does not matter when or where it is sc
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+
+from pydantic import BaseModel, ConfigDict
 
 from serving.results import Analysis, Document, Problem
 from serving.score.parts import Item, Part
@@ -31,6 +33,21 @@ class Reject:
     problem: Problem
 
 
+class Counts(BaseModel):
+    """What became of rows: `read` = `written` + `rejected`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    read: int = 0
+    written: int = 0
+    rejected: int = 0
+    repeated: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(**{name: value + getattr(other, name) for name, value in self})
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """The result of one part, in the order of its rows."""
@@ -42,8 +59,20 @@ class Scored:
     tokens: int
     """Read by the model."""
 
+    def counts(self) -> Counts:
+        """In numbers."""
+        read = len(self.results)
+        rejected = sum(isinstance(result, Reject) for result in self.results)
+        return Counts(
+            read=read,
+            written=read - rejected,
+            rejected=rejected,
+            repeated=self.repeated,
+            tokens=self.tokens,
+        )
 
-def score_parts(parts: Iterable[Part], analyze: Analyze) -> Iterator[Scored]:
+
+def score_parts(parts: Iterable[Part], analyze: Analyze) -> Generator[Scored]:
     """Results in the order of the parts, on this machine's cores.
 
     One more part is read and in line than is asked for, so reading and writing cost no time as long

@@ -3,7 +3,6 @@
 import glob
 import hashlib
 import os
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -64,16 +63,12 @@ class Source:
         """It can be read once only."""
         return self.name == STDIN
 
-    def open(self) -> BinaryIO:
-        """Its bytes as they are stored. Raises BrokenInput."""
-        return sys.stdin.buffer if self.is_stdin else open_file(self.path)
-
     def files(self) -> Iterator[tuple[str, Path]]:
         """Of a folder: the name and path of each text file, sorted folder by folder."""
         if self.format == "txt":
             yield self.name, self.path
             return
-        for folder, folders, names in os.walk(self.path):
+        for folder, folders, names in os.walk(self.path, onerror=_raise):
             folders.sort()
             for name in sorted(names):
                 path = Path(folder, name)
@@ -167,6 +162,10 @@ def _by_suffix(name: str) -> tuple[SourceFormat, Compression] | None:
     if format_ is None or (compression and format_ not in _COMPRESSIBLE):
         return None
     return format_, compression
+
+
+def _raise(error: OSError) -> None:
+    raise error  # a folder that cannot be listed must not look empty
 
 
 def _size_and_hash(path: Path) -> tuple[int | None, str | None]:
