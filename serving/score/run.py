@@ -4,6 +4,7 @@
 part; nothing is held in memory but a few parts.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -53,6 +54,8 @@ def run_score(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) -> 
     try:
         return (_to_stdout if to_stdout else _to_disk)(job, model, engine, view)
     except BrokenPipeError as error:
+        # What is still in the buffer would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise ScoreError("whoever read the output went away; nothing was kept.") from error
     except OSError as error:
         kept = "" if to_stdout else " All parts that are done are kept; then run the same command again."
