@@ -138,6 +138,29 @@ def test_a_finished_run_is_known_again(runs: Runs, stories: Path, tmp_path: Path
         runs(stories, to=out, cut=CUT)
 
 
+def test_an_output_that_was_taken_away_is_made_again(runs: Runs, stories: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    runs(stories, to=out, cut=CUT)
+    out.unlink()
+    stories.write_bytes(stories.read_bytes() + jsonl([{"text": "oil"}]))
+    cut_off(runs, stories, to=out, parts=1)
+    assert not Path(f"{out}.manifest.json").exists()
+    assert runs(stories, to=out, cut=CUT).counts.read == 13
+    assert len(read_rows(out)) == 13
+
+
+def test_a_run_of_another_version_is_refused(runs: Runs, stories: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    cut_off(runs, stories, to=out, parts=1)
+    kept = Path(f"{out}.work", "run.json")
+    kept.write_bytes(kept.read_bytes().replace(b'"format": 1,', b'"format": 0,'))
+    with pytest.raises(ScoreError, match="cuts runs otherwise"):
+        runs(stories, to=out, cut=CUT)
+    kept.write_bytes(b"{}")
+    with pytest.raises(ScoreError, match="not what a run of this version wrote"):
+        runs(stories, to=out, cut=CUT)
+
+
 def test_what_no_run_wrote_is_not_written_over(runs: Runs, stories: Path, tmp_path: Path) -> None:
     (tmp_path / "o.jsonl").write_bytes(b"mine")
     (tmp_path / "folder").mkdir()

@@ -47,6 +47,8 @@ class RunIdentity(_Stored):
     def changes(self, now: "RunIdentity") -> list[str]:
         """What is not as it was, in words."""
         changed = []
+        if self.format != now.format:
+            changed.append(f"this version of embargo cuts runs otherwise ({self.format}, now {now.format})")
         for what in ("model", "options", "software"):
             before, after = getattr(self, what), getattr(now, what)
             changed += [

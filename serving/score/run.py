@@ -79,6 +79,7 @@ def _to_disk(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) -> O
             targets.clear()
         ledger = Ledger(targets.work)
         ledger.open(identity)
+        targets.manifest.unlink(missing_ok=True)  # of a finished run whose output was taken away
         before, start, started = ledger.counts(), ledger.start(), time.monotonic()
         gauge = _Gauge(identity.inputs)
         view.begin(gauge.total, gauge.before(start.place.input), before)
