@@ -159,7 +159,7 @@ def test_patterns_leave_out_what_the_run_writes(tmp_path: Path) -> None:
     ("given", "message"),
     [
         (["none-*.jsonl"], "no file matches"),
-        (["a.jsonl", "a.jsonl"], "named twice"),
+        (["a.jsonl", "./a.jsonl"], "named twice"),
         (["o.jsonl"], "an input and an output"),
         (["a.docx"], "--input-format"),
         (["empty"], "holds no .txt file"),

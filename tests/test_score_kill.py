@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.corpora import documents, jsonl, write_corpus
+from tests.corpora import Runs, documents, jsonl, read_rows, write_corpus
 from tests.kill_loop import contents, kill_loop, killed_at_an_operation, undisturbed
 
 
@@ -25,6 +25,15 @@ def test_killed_runs_leave_what_an_undisturbed_run_leaves(
     session = killed_at_an_operation(folder, most=45)
     assert kill_loop(folder, arguments, session, kills, seed=len(name)) >= 1
     assert f"{name}.rejects.jsonl" in contents(folder)
+
+
+def test_a_pattern_over_the_outputs_own_folder_finds_the_inputs_alone(runs: Runs, tmp_path: Path) -> None:
+    write_corpus(tmp_path / "a.jsonl", documents(4))
+    for _ in range(2):
+        runs(tmp_path / "*.jsonl*", to=tmp_path / "o.jsonl", spans=tmp_path / "s.jsonl")
+        (tmp_path / "o.jsonl.tmp").write_bytes(b"left by a kill")
+        (tmp_path / "o.jsonl.work").mkdir(exist_ok=True)
+    assert len(read_rows(tmp_path / "o.jsonl")) == 4
 
 
 def test_a_run_killed_while_it_cleans_up_is_finished(tiny_folder: Path, tmp_path: Path) -> None:

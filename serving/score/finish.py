@@ -12,7 +12,7 @@ from pathlib import Path
 from serving.errors import ScoreError
 from serving.model_folder import file_sha256
 from serving.score.manifest import Finished, Ledger, RunIdentity, read_stored, refuse_if_changed
-from serving.score.outputs import Kind, OutputFormat, merge, sync_folder, written_whole
+from serving.score.outputs import Kind, OutputFormat, merge, sync_folder, temporary_of, written_whole
 
 REJECTS = "rejects.jsonl"
 _LOCK = "lock"
@@ -44,6 +44,11 @@ class Targets:
     def made(self) -> list[Path]:
         """What a finished run leaves."""
         return [self.out, self.rejects, *([self.spans] if self.spans else [])]
+
+    def own(self) -> list[Path]:
+        """All that a run may write, under final and temporary names: never an input of it."""
+        paths = [*self.made(), self.manifest]
+        return [self.work, *paths, *(temporary_of(path) for path in paths)]
 
     def clear(self) -> None:
         """Throw away what an earlier run left, finished or not; the lock is kept.
@@ -129,7 +134,7 @@ def _merge(ledger: Ledger, target: Path, kind: Kind, form: OutputFormat, suffix:
 
 def _gather(ledger: Ledger, targets: Targets) -> None:
     """A folder of the parts. They stay in the work folder, too, until the run is recorded."""
-    gathered = targets.out.with_name(f"{targets.out.name}.tmp")
+    gathered = temporary_of(targets.out)
     _remove(gathered)
     gathered.mkdir()
     for part in sorted(ledger.receipts):

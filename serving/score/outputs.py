@@ -135,7 +135,7 @@ def merge(parts: Sequence[Path], target: Path, kind: Kind, form: OutputFormat) -
 @contextmanager
 def written_whole(target: Path) -> Iterator[BinaryIO]:
     """A file under a temporary name that takes its own once it is on the disk."""
-    temporary = target.with_name(f"{target.name}.tmp")
+    temporary = temporary_of(target)
     try:
         with temporary.open("wb") as file:
             yield file
@@ -146,6 +146,11 @@ def written_whole(target: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)  # on a full disk its room is needed
         raise
     sync_folder(target.parent)
+
+
+def temporary_of(target: Path) -> Path:
+    """The name of a file that is not whole yet."""
+    return target.with_name(f"{target.name}.tmp")
 
 
 def sync_folder(folder: Path) -> None:

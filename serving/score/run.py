@@ -67,7 +67,7 @@ def run_score(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) -> 
 
 def _to_disk(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) -> Outcome:
     targets = job.targets()
-    sources = find_sources(job.inputs, outputs=targets.made(), input_format=job.input_format)
+    sources = find_sources(job.inputs, outputs=targets.own(), input_format=job.input_format)
     stamps = _stamps(sources)
     identity = job.identity(model, sources, targets)
     if not job.restart and (finished := finished_before(targets, identity)):
@@ -135,7 +135,9 @@ def _style(job: ScoreJob, model: ModelFolder, form: OutputFormat) -> RowStyle:
 
 def _stamps(sources: Sequence[Source]) -> dict[str, tuple[int, int] | None]:
     """Size and time of each file, None where there is none."""
-    found = {source.name: source.path.stat() if source.path.is_file() else None for source in sources}
+    found = {
+        source.name: source.path.stat() if os.path.isfile(source.path) else None for source in sources
+    }
     return {name: (stat.st_size, stat.st_mtime_ns) if stat else None for name, stat in found.items()}
 
 

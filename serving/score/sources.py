@@ -97,7 +97,7 @@ def readable(name: str) -> str:
 
 def open_file(path: Path) -> BinaryIO:
     """A regular file for reading. Raises BrokenInput."""
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise BrokenInput("unreadable", "It is no regular file; pipe it into `embargo score -`.")
     try:
         return path.open("rb")
@@ -114,25 +114,26 @@ def find_sources(
     and of names without a known suffix. Raises ScoreError.
     """
     names: list[str] = []
-    written = {path.absolute() for path in outputs}
+    written = {os.path.abspath(path) for path in outputs}
     for word in given:
-        if word == STDIN or not glob.has_magic(word) or Path(word).exists():
+        if word == STDIN or not glob.has_magic(word) or os.path.exists(word):
             names.append(word)
             continue
-        found = [n for n in sorted(glob.glob(word, recursive=True)) if Path(n).absolute() not in written]
+        found = [n for n in sorted(glob.glob(word, recursive=True)) if os.path.abspath(n) not in written]
         if not found:
             raise ScoreError(f"no file matches {word!r}; check the pattern, or name the files.")
         names += found
-    if twice := sorted({name for name, times in Counter(names).items() if times > 1}):
+    places = Counter(name if name == STDIN else os.path.abspath(name) for name in names)
+    if twice := [place for place, times in places.items() if times > 1]:
         raise ScoreError(f"{twice[0]} is named twice; name each input once, or its documents count double.")
     for name in names:
-        if name != STDIN and Path(name).absolute() in written:
+        if name != STDIN and os.path.abspath(name) in written:
             raise ScoreError(f"{name} is an input and an output of the same run; name another output.")
     return [_source(name, input_format) for name in names]
 
 
 def _source(name: str, input_format: str | None) -> Source:
-    if name != STDIN and Path(name).is_dir():
+    if name != STDIN and os.path.isdir(name):
         source = Source(name, "folder")
         if next(source.files(), None) is None:
             raise ScoreError(
@@ -170,7 +171,7 @@ def _raise(error: OSError) -> None:
 
 def _size_and_hash(path: Path) -> tuple[int | None, str | None]:
     """None of a file that cannot be read: it becomes a reject."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # asks without an error, unlike Path, where a folder forbids it
         return None, None
     try:
         return path.stat().st_size, file_sha256(path)
