@@ -135,9 +135,7 @@ def _style(job: ScoreJob, model: ModelFolder, form: OutputFormat) -> RowStyle:
 
 def _stamps(sources: Sequence[Source]) -> dict[str, tuple[int, int] | None]:
     """Size and time of each file, None where there is none."""
-    found = {
-        source.name: source.path.stat() if os.path.isfile(source.path) else None for source in sources
-    }
+    found = {source.name: source.path.stat() if os.path.isfile(source.path) else None for source in sources}
     return {name: (stat.st_size, stat.st_mtime_ns) if stat else None for name, stat in found.items()}
 
 

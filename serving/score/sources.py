@@ -123,13 +123,17 @@ def find_sources(
         if not found:
             raise ScoreError(f"no file matches {word!r}; check the pattern, or name the files.")
         names += found
-    places = Counter(name if name == STDIN else os.path.abspath(name) for name in names)
-    if twice := [place for place, times in places.items() if times > 1]:
+    places = Counter(map(_place, names))
+    if twice := [name for name in names if places[_place(name)] > 1]:
         raise ScoreError(f"{twice[0]} is named twice; name each input once, or its documents count double.")
     for name in names:
-        if name != STDIN and os.path.abspath(name) in written:
+        if _place(name) in written:
             raise ScoreError(f"{name} is an input and an output of the same run; name another output.")
     return [_source(name, input_format) for name in names]
+
+
+def _place(name: str) -> str:
+    return name if name == STDIN else os.path.abspath(name)
 
 
 def _source(name: str, input_format: str | None) -> Source:
