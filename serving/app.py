@@ -12,7 +12,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 
-from serving import api, openapi
+from serving import api, openapi, page
 from serving.analyzer import Analyzer
 from serving.errors import RequestError
 from serving.forward import available_cpus
@@ -42,6 +42,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected_error)
     _add_routes(app)
+    page.add_page(app)
     openapi.complete(app)
     return app
 
