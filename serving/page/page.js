@@ -1,61 +1,46 @@
 // The page: a form, one request at a time to POST v1/analyze, and what it answered.
 
 import { byId, element } from "./dom.js";
-import { glossary, labelPanel, legend, modelLine, problem } from "./panels.js";
-import { goToSentence, markSentences, showDocument, toggleType } from "./reading.js";
+import { showLegend } from "./legend.js";
+import { glossary, labelPanel, modelLine, problem } from "./panels.js";
+import { goToSentence, hideTypes, markSentences, showDocument } from "./reading.js";
+import { Refusal, ask } from "./server.js";
 import { contentOf, copy, linkTo } from "./share.js";
+import { followTheme, option, say, setMode, setPanel, showJson, turnToText } from "./view.js";
 
 const PAUSE_BEFORE_ASKING_AGAIN_MS = 200;
+const COPIED_SHOWN_MS = 1500;
 
 const [title, text, minimum, ownMinimum] = ["title", "text", "minimum", "own-minimum"].map(byId);
 const number = new Intl.NumberFormat("en");
-const hidden = new Set();
 
 let card = { types: [], labels: [] };
-let read = null; // The document that is shown, as it was sent.
+let read = null; // What is shown: title, text and minScore as they were sent.
 let asking = new AbortController();
 let pause = 0;
 
-const minScore = () => (ownMinimum.checked ? Number(minimum.value) : null);
+const counted = (count, noun) => `${number.format(count)} ${noun}${count === 1 ? "" : "s"}`;
+const filledIn = () => ({
+  title: title.value,
+  text: text.value,
+  minScore: ownMinimum.checked ? Number(minimum.value) : null,
+});
 
-/** Something that stands between the reader and an answer; `code` is the server's where it gave one. */
-class Refusal extends Error {
-  constructor(title, code, detail, body = null) {
-    super(detail);
-    Object.assign(this, { title, code, body });
-  }
-}
-
-async function ask(path, init) {
-  let response;
-  try {
-    response = await fetch(path, init);
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Refusal("No answer", "network", "The server did not answer; check that it still runs.");
-  }
-  const body = await response.text();
-  let parsed = null;
-  try {
-    parsed = JSON.parse(body);
-  } catch {
-    // Something between here and the server answered; its words are shown.
-  }
-  if (response.ok && parsed) return parsed;
-  const wait = response.headers.get("Retry-After");
-  const detail = (parsed?.detail ?? body) + (wait ? ` Retry after ${wait} s.` : "");
-  throw new Refusal(parsed?.title ?? response.statusText, response.status, detail, parsed);
+/** Leave off what is being asked or about to be. */
+function stop() {
+  clearTimeout(pause);
+  asking.abort();
+  document.body.removeAttribute("aria-busy");
 }
 
 async function analyze() {
-  clearTimeout(pause);
-  asking.abort();
+  stop();
   asking = new AbortController();
   const { signal } = asking;
-  const sent = { title: title.value, text: text.value };
+  const sent = filledIn();
   const request = {
     documents: [{ text: sent.text, title: sent.title || null }],
-    options: { evidence: true, offset_unit: "utf16", min_score: minScore() },
+    options: { evidence: true, offset_unit: "utf16", min_score: sent.minScore },
   };
   say("Reading …");
   document.body.setAttribute("aria-busy", "true");
@@ -69,8 +54,7 @@ async function analyze() {
     });
     show(sent, answer, performance.now() - begun);
   } catch (error) {
-    if (error.name === "AbortError") return;
-    refuse(error);
+    if (error.name !== "AbortError") refuse(error);
   } finally {
     if (!signal.aborted) document.body.removeAttribute("aria-busy");
   }
@@ -80,32 +64,36 @@ function show(sent, answer, milliseconds) {
   const [result] = answer.results;
   byId("model").replaceChildren(...modelLine(answer.model));
   if (result.error) throw new Refusal("The document was not read", result.error.code, result.error.message, answer);
-  byId("problem").hidden = true;
   read = sent;
-  byId("legend").replaceChildren(...legend(card.types, result.entities, hidden, onToggle));
+  option("mode", "read").disabled = false;
+  byId("problem").hidden = true;
   showDocument(sent, result, card.types);
-  for (const type of hidden) toggleType(type, false);
+  showLegend(card.types, result.entities, hideTypes);
   const quote = (sentence) => sent[sentence.field].slice(sentence.start, sentence.end);
-  byId("labels").replaceChildren(
-    ...labelPanel(result.labels, card.labels, minScore(), quote, { enter: markSentences, leave: () => markSentences(), go: onGo }),
-  );
+  const on = { enter: markSentences, leave: () => markSentences(), go };
+  byId("labels").replaceChildren(...labelPanel(result.labels, card.labels, sent.minScore, quote, on));
   showJson(answer);
   turnToText();
   const { tokens, windows, truncated } = result.coverage;
-  const counted = (count, noun) => `${number.format(count)} ${noun}${count === 1 ? "" : "s"}`;
+  const time = `${number.format(Math.round(milliseconds))} ms`;
   say(
-    `${counted(result.entities.length, "span")}, ${counted(result.labels.length, "label")}, ${number.format(Math.round(milliseconds))} ms`,
+    [counted(result.entities.length, "span"), counted(result.labels.length, "label"), time].join(", "),
     `${truncated ? "Read only in part" : "Read whole"}: ${counted(tokens, "token")} in ${counted(windows, "window")}`,
   );
 }
 
+function go(sentence) {
+  setMode("read");
+  goToSentence(sentence);
+}
+
 function refuse(error) {
-  // An error without a code is our own fault: the console keeps its trace.
+  // Anything else is our own fault: the console keeps its trace.
   if (!(error instanceof Refusal)) console.error(error);
   const { title: name = "This page failed", code = "page", message: detail, body = null } = error;
+  forget();
   byId("problem").replaceChildren(...problem({ title: name, code, detail }));
   byId("problem").hidden = false;
-  forget();
   if (body) showJson(body);
   say("No result");
 }
@@ -113,61 +101,12 @@ function refuse(error) {
 /** Back to the form, without a result. */
 function forget() {
   read = null;
-  showJson(null);
+  option("mode", "read").disabled = true;
+  byId("problem").hidden = true;
   byId("labels").replaceChildren(...glossary(card.labels));
+  showJson(null);
   setMode("edit");
-}
-
-/** The answer as it came, beside the text; none takes the panel away. */
-function showJson(answer) {
-  byId("json").textContent = answer ? JSON.stringify(answer, null, 2) : "";
-  byId("copy-json").disabled = option("panel", "json").disabled = !answer;
-  if (!answer) setPanel("labels");
-}
-
-const option = (name, value) => document.querySelector(`[name=${name}][value=${value}]`);
-
-function setPanel(panel) {
-  option("panel", panel).checked = true;
-  byId("labels").hidden = panel !== "labels";
-  byId("json").hidden = panel !== "json";
-}
-
-function setMode(mode) {
-  option("mode", "read").disabled = read === null;
-  option("mode", mode).checked = true;
-  byId("form").hidden = mode === "read";
-  byId("reading").hidden = mode !== "read";
-}
-
-/** From the form to the text: the focus would be lost with the form, and on a phone the place. */
-function turnToText() {
-  const fromForm = byId("form").contains(document.activeElement);
-  const turns = !byId("form").hidden;
-  setMode("read");
-  if (fromForm) byId("document").focus({ preventScroll: true });
-  if (turns) byId("mode").scrollIntoView({ block: "nearest" });
-}
-
-function onMode(mode) {
-  // Reading a text that was changed since means reading it anew.
-  if (mode === "read" && (title.value !== read.title || text.value !== read.text)) analyze();
-  else setMode(mode);
-}
-
-function onGo(sentence) {
-  setMode("read");
-  goToSentence(sentence);
-}
-
-function onToggle(type, visible) {
-  if (visible) hidden.delete(type);
-  else hidden.add(type);
-  toggleType(type, visible);
-}
-
-function say(...lines) {
-  byId("status").replaceChildren(...lines.map((line) => element("span", {}, line)));
+  say("Nothing read yet", `The model knows ${counted(card.labels.length, "label")} and ${counted(card.types.length, "span type")}`);
 }
 
 function fill(content) {
@@ -177,8 +116,8 @@ function fill(content) {
 }
 
 function onInput() {
-  const length = text.value.length;
-  byId("count").textContent = length ? `${number.format(length)} characters` : "";
+  const { length } = text.value;
+  byId("count").textContent = length ? counted(length, "character") : "";
   byId("share").disabled = length === 0;
 }
 
@@ -191,86 +130,88 @@ function onMinimum() {
   showMinimum();
   clearTimeout(pause);
   // A text that is still being edited is not sent behind its writer's back.
-  if (read && byId("form").hidden) pause = setTimeout(analyze, PAUSE_BEFORE_ASKING_AGAIN_MS);
+  if (byId("form").hidden) pause = setTimeout(analyze, PAUSE_BEFORE_ASKING_AGAIN_MS);
 }
 
-async function copyWith(button, words) {
-  const done = (await copy(words)) ? "Copied" : "Not allowed";
-  const label = (button.dataset.label ??= button.textContent);
-  button.textContent = done;
-  setTimeout(() => (button.textContent = label), 1500);
+function onMode(mode) {
+  // Reading what was changed since means reading it anew.
+  if (mode === "read" && JSON.stringify(filledIn()) !== JSON.stringify(read)) analyze();
+  else setMode(mode);
 }
 
-function listExamples(examples) {
-  byId("examples").replaceChildren(
-    ...examples.map((example) => {
-      const button = element("button", { type: "button" }, element("strong", {}, example.name), element("span", {}, example.note));
-      button.addEventListener("click", () => {
-        fill(example);
-        analyze();
-      });
-      return element("li", {}, button);
-    }),
-  );
+function onClear() {
+  stop();
+  fill({ title: "", text: "" });
+  forget();
+  text.focus();
 }
 
-function setTheme(theme) {
-  if (theme === "auto") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = theme;
+async function onShare(event) {
+  const button = event.currentTarget;
   try {
-    localStorage.setItem("embargo-theme", theme);
-  } catch {
-    // Storage can be forbidden; the choice then holds until the page is closed.
+    await copyBy(button, await linkTo(filledIn()));
+  } catch (error) {
+    say("No link", error.message);
   }
 }
 
-async function openLink() {
-  const content = await contentOf(location.hash).catch((error) => {
-    throw new Refusal("Link not read", "link", error.message);
+/** Copy, and say on the button for a moment how it went. */
+async function copyBy(button, words) {
+  const label = (button.dataset.label ??= button.textContent);
+  button.textContent = (await copy(words)) ? "Copied" : "Not allowed";
+  setTimeout(() => (button.textContent = label), COPIED_SHOWN_MS);
+}
+
+function exampleItem(example) {
+  const parts = [element("strong", {}, example.name), element("span", {}, example.note)];
+  const button = element("button", { type: "button" }, ...parts);
+  button.addEventListener("click", () => {
+    fill(example);
+    analyze();
   });
-  if (!content) return;
-  ownMinimum.checked = content.minScore !== null;
-  if (content.minScore !== null) minimum.value = String(content.minScore);
-  showMinimum();
-  fill(content);
+  return element("li", {}, button);
+}
+
+/** Read what the address holds, if it holds a text. */
+async function openLink() {
+  try {
+    const content = await contentOf(location.hash);
+    if (!content) return;
+    ownMinimum.checked = content.minScore !== null;
+    if (content.minScore !== null) minimum.value = String(content.minScore);
+    showMinimum();
+    fill(content);
+  } catch (error) {
+    refuse(new Refusal("Link not read", "link", error.message));
+    return;
+  }
   await analyze();
 }
 
 function listen() {
+  followTheme();
   byId("form").addEventListener("submit", (event) => {
     event.preventDefault();
     analyze();
   });
-  byId("form").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) analyze();
-  });
-  for (const field of [title, text]) field.addEventListener("input", onInput);
-  byId("clear").addEventListener("click", () => {
-    fill({ title: "", text: "" });
-    byId("problem").hidden = true;
-    forget();
-    say();
-    text.focus();
-  });
+  for (const field of [title, text]) {
+    field.addEventListener("input", onInput);
+    field.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+      event.preventDefault();
+      analyze();
+    });
+  }
   for (const field of [minimum, ownMinimum]) field.addEventListener("input", onMinimum);
+  byId("clear").addEventListener("click", onClear);
   byId("mode").addEventListener("change", (event) => onMode(event.target.value));
   byId("panel").addEventListener("change", (event) => setPanel(event.target.value));
-  byId("theme").addEventListener("change", (event) => setTheme(event.target.value));
-  byId("copy-json").addEventListener("click", (event) => copyWith(event.currentTarget, byId("json").textContent));
-  byId("share").addEventListener("click", async (event) => {
-    const button = event.currentTarget;
-    try {
-      await copyWith(button, await linkTo({ title: title.value, text: text.value, minScore: minScore() }));
-    } catch (error) {
-      say(error.message);
-    }
-  });
-  addEventListener("hashchange", () => openLink().catch(refuse));
+  byId("copy-json").addEventListener("click", (event) => copyBy(event.currentTarget, byId("json").textContent));
+  byId("share").addEventListener("click", onShare);
+  addEventListener("hashchange", openLink);
 }
 
 async function start() {
-  const theme = document.documentElement.dataset.theme ?? "auto";
-  option("theme", theme).checked = true;
   listen();
   showMinimum();
   onInput();
@@ -278,12 +219,13 @@ async function start() {
     const [model, examples] = await Promise.all([ask("v1/model"), ask("page/examples.json")]);
     card = model;
     byId("model").replaceChildren(...modelLine(model));
-    byId("labels").replaceChildren(...glossary(model.labels));
-    listExamples(examples);
-    await openLink();
+    byId("examples").replaceChildren(...examples.map(exampleItem));
+    forget();
   } catch (error) {
     refuse(error);
+    return;
   }
+  await openLink();
 }
 
 start();

@@ -1,7 +1,6 @@
-// What stands beside the text: labels with their evidence, the legend, the model, errors.
+// What stands around the text: labels with their evidence, what there is to find, the model, errors.
 
 import { element } from "./dom.js";
-import { byKind, typed } from "./types.js";
 
 const AXES = ["typology", "event", "relevance"];
 const plain = (name) => name.replaceAll("_", " ");
@@ -69,28 +68,6 @@ function follow(item, enter, leave) {
   for (const name of ["pointerleave", "focusout"]) {
     item.addEventListener(name, () => !item.matches(":hover, :focus-within") && leave());
   }
-}
-
-/** A button a type with its count, grouped by kind; those without a span stay for their definition. */
-export function legend(types, entities, hidden, onToggle) {
-  const names = types.map((type) => type.name);
-  const definitions = new Map(types.map((type) => [type.name, type.definition]));
-  const counts = new Map(names.map((name) => [name, 0]));
-  for (const { type } of entities) counts.set(type, (counts.get(type) ?? 0) + 1);
-  return byKind([...counts.keys()]).map(([kind, held]) =>
-    element("div", { className: "kind", role: "group", "aria-label": kind }, element("span", { className: "kind-name", "aria-hidden": "true" }, kind),
-      ...held.map((type) => {
-        const button = typed("button", type, names, { type: "button", title: definitions.get(type) ?? "", "aria-pressed": String(!hidden.has(type)) },
-          element("span", { className: "swatch", "aria-hidden": "true" }), type,
-          element("span", { className: "number" }, String(counts.get(type))));
-        button.classList.toggle("empty", counts.get(type) === 0);
-        button.addEventListener("click", () => {
-          const visible = button.getAttribute("aria-pressed") !== "true";
-          button.setAttribute("aria-pressed", String(visible));
-          onToggle(type, visible);
-        });
-        return button;
-      })));
 }
 
 /** Name, version and hash of the model that answered. */

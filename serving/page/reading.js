@@ -72,11 +72,9 @@ function spanMark(entity, piece) {
   return typed("mark", entity.type, shown.types, properties, piece);
 }
 
-/** Show or hide the marks of one type; the text itself stays. */
-export function toggleType(type, visible) {
-  for (const mark of page.querySelectorAll("mark")) {
-    if (mark.dataset.type === type) mark.classList.toggle("off", !visible);
-  }
+/** Take the marks of these types out of the text, show all others; the text itself stays. */
+export function hideTypes(hidden) {
+  for (const mark of page.querySelectorAll("mark")) mark.classList.toggle("off", hidden.has(mark.dataset.type));
   moveStop(spans()[0]);
 }
 
@@ -147,8 +145,7 @@ function showDetail(mark) {
   const entity = shown.entities[Number(mark.dataset.index)];
   const rows = [
     ["Score", entity.score.toFixed(3)],
-    ["Offsets", `${entity.field}[${entity.start}:${entity.end}]`],
-    ["Unit", "UTF-16 units"],
+    ["Offsets", `${entity.field}[${entity.start}:${entity.end}] in UTF-16 units`],
   ];
   detail.replaceChildren(
     typed("p", entity.type, shown.types, { className: "detail-type" }, entity.type),
