@@ -22,7 +22,8 @@ export function glossary(labels) {
 
 /**
  * The labels of one result. `known` are the model's, with thresholds; `quote(sentence)` gives its text;
- * `on.enter(sentences)` and `on.leave()` follow pointer and focus, `on.go(sentence)` a click.
+ * `on.enter(sentences)`, the one pointed at first, and `on.leave()` follow pointer and focus,
+ * `on.go(sentence)` a click.
  */
 export function labelPanel(labels, known, minScore, quote, on) {
   if (!labels.length) {
@@ -49,25 +50,24 @@ function labelItem(label, known, minScore, quote, on) {
   head.addEventListener("click", () => evidence.length && on.go(evidence[0]));
   const item = element("li", { dataset: { label: label.label } }, head,
     element("p", { className: "definition" }, known?.definition ?? ""));
-  if (evidence.length) item.append(element("ol", { className: "evidence" }, ...evidence.map((s) => sentenceItem(s, quote(s), on))));
-  follow(item, () => on.enter(evidence), on.leave);
+  if (evidence.length) item.append(element("ol", { className: "evidence" }, ...evidence.map((s, n) => quoteItem(s, n, quote(s), on))));
+  const enter = (event) => {
+    const pointed = evidence[event.target.closest(".quote")?.dataset.rank];
+    on.enter(pointed ? [pointed, ...evidence.filter((other) => other !== pointed)] : evidence);
+  };
+  for (const name of ["pointerover", "focusin"]) item.addEventListener(name, enter);
+  for (const name of ["pointerleave", "focusout"]) {
+    item.addEventListener(name, () => !item.matches(":hover, :focus-within") && on.leave());
+  }
   return item;
 }
 
-function sentenceItem(sentence, text, on) {
+function quoteItem(sentence, rank, text, on) {
   const share = `${Math.round(sentence.score * 100)}%`;
-  const button = element("button", { type: "button", className: "quote", "aria-label": `${share} of the evidence: ${text}` },
+  const button = element("button", { type: "button", className: "quote", dataset: { rank }, "aria-label": `${share} of the evidence: ${text}` },
     element("span", { className: "share" }, share), element("span", { className: "words", dir: "auto" }, text));
   button.addEventListener("click", () => on.go(sentence));
   return element("li", {}, button);
-}
-
-function follow(item, enter, leave) {
-  item.addEventListener("pointerenter", enter);
-  item.addEventListener("focusin", enter);
-  for (const name of ["pointerleave", "focusout"]) {
-    item.addEventListener(name, () => !item.matches(":hover, :focus-within") && leave());
-  }
 }
 
 /** Name, version and hash of the model that answered. */
