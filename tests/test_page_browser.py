@@ -178,7 +178,7 @@ def test_the_arrow_keys_move_between_spans_and_tab_leaves_them(page: Page) -> No
     page.locator("#legend .sweep").focus()
     page.keyboard.press("Tab")
     expect(page.locator("mark").nth(0)).to_be_focused()
-    for key, index in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("End", -1), ("Home", 0)):
+    for key, index in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("Home", 0), ("End", -1)):
         page.keyboard.press(key)
         expect(page.locator("mark").nth(index)).to_be_focused()
         entity = entities[index]
@@ -190,6 +190,8 @@ def test_the_arrow_keys_move_between_spans_and_tab_leaves_them(page: Page) -> No
     expect(page.locator("#detail")).to_be_hidden()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.closest('#document')") is None
+    page.keyboard.press("Shift+Tab")
+    expect(page.locator("mark").last).to_be_focused()
 
 
 def test_everything_can_be_done_without_a_pointer(page: Page) -> None:
