@@ -24,6 +24,10 @@ pytestmark = pytest.mark.skipif(
     _FOUND is None, reason=f"no browser: none of {', '.join(_BROWSERS)} is installed"
 )
 
+# Only a failing test waits as long: a busy machine must not make one fail.
+_PATIENCE_MS = 60_000
+expect.set_options(timeout=_PATIENCE_MS)
+
 HOSTILE = (
     '<img src=x onerror="window.pwned = 1"> Two workers in Vladivostok 🚢 said oil & coal.\n\n'
     "<script>window.pwned = 2</script> The bank listed a tanker on Monday. "
@@ -59,7 +63,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     made = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    made.set_default_timeout(10_000)
+    made.set_default_timeout(_PATIENCE_MS)
     made.grant_permissions(["clipboard-read", "clipboard-write"])
     yield made
     made.close()
