@@ -15,7 +15,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.cors import CORSMiddleware
 
-from serving import api, logs, openapi, problems
+from serving import api, logs, openapi, page, problems
 from serving.answers import Service
 from serving.errors import EmbargoError, ModelFolderError
 from serving.logs import log
@@ -45,6 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = metrics
     problems.add_handlers(app)
     _add_routes(app)
+    page.add_page(app)
     openapi.complete(app)
     if chosen.api_keys:
         app.add_middleware(KeyCheck, hashes=chosen.api_keys)
