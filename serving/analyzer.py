@@ -1,6 +1,8 @@
 """The engine: window -> run -> decode -> shape, for any number of documents at once."""
 
 import copy
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving import decode, document_head, shape
+from serving.calls import Cancellation, Observer, Silent
 from serving.errors import DocumentError
 from serving.forward import Forward, onnx_forward
 from serving.model_folder import FILES, EmbargoConfig, ModelFolder
@@ -47,21 +50,31 @@ class Analyzer:
         forward: Forward,
         *,
         threads: int | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer
-        self.run = Runner(forward, config.window_shape(), config.special_tokens, threads=threads)
+        self.run = Runner(
+            forward, config.window_shape(), config.special_tokens, threads=threads, observer=observer
+        )
+        self._observer = observer or Silent()
+        # Callers may be many. As many of them as there are CPUs cut text and shape results at a
+        # time, so that they do not keep the interpreter from the threads that run the graph.
+        self._python = threading.BoundedSemaphore(self.run.scheduler.threads)
         self._labels = config.label_set()
         self._types = config.type_names()
 
     @classmethod
-    def load(cls, folder: ModelFolder, *, threads: int | None = None) -> "Analyzer":
+    def load(
+        cls, folder: ModelFolder, *, threads: int | None = None, observer: Observer | None = None
+    ) -> "Analyzer":
         """Load the graph and the tokenizer of an opened model folder."""
         return cls(
             folder.config,
             Tokenizer.from_file(str(folder.path / FILES.tokenizer)),
             onnx_forward(Path(folder.path / FILES.graph)),
             threads=threads,
+            observer=observer,
         )
 
     def with_config(self, config: EmbargoConfig) -> "Analyzer":
@@ -77,7 +90,11 @@ class Analyzer:
         return [readings[number] for number in range(len(documents))]
 
     def readings(
-        self, documents: Sequence[Document], *, alone: bool = False
+        self,
+        documents: Sequence[Document],
+        *,
+        alone: bool = False,
+        cancellation: Cancellation | None = None,
     ) -> Iterator[tuple[int, Reading | DocumentError]]:
         """Each document's number and its reading or error, in the order in which they are done.
 
@@ -86,6 +103,8 @@ class Analyzer:
         streams = self._streams(documents)
         read = [number for number, stream in enumerate(streams) if isinstance(stream, TokenStream)]
         job = self.run.submit([s for s in streams if isinstance(s, TokenStream)], alone=alone)
+        if cancellation:
+            cancellation.watch(self.run.scheduler, job)
         try:
             for number, stream in enumerate(streams):
                 if isinstance(stream, DocumentError):
@@ -109,17 +128,23 @@ class Analyzer:
         )
 
     def analyze(
-        self, documents: Sequence[Document], options: Options | None = None, *, alone: bool = False
+        self,
+        documents: Sequence[Document],
+        options: Options | None = None,
+        *,
+        alone: bool = False,
+        cancellation: Cancellation | None = None,
     ) -> list[Analysis]:
         """Labels and entities of each document, in order; a bad one carries its error.
 
-        Documents are decoded while others run. `alone`: as `readings` has it.
+        Documents are decoded while others run. `alone`: as `readings` has it. Raises AbandonedError
+        if the call is given up.
         """
         asked = options or Options()
         analyses: dict[int, Analysis] = {}
         waiting: list[tuple[int, Reading]] = []
         tokens = 0
-        for number, reading in self.readings(documents, alone=alone):
+        for number, reading in self.readings(documents, alone=alone, cancellation=cancellation):
             if isinstance(reading, DocumentError):
                 problem = Problem(reading.code, reading.message)
                 analyses[number] = Analysis(id=documents[number].id, error=problem)
@@ -134,22 +159,32 @@ class Analyzer:
 
     def _shaped(
         self, documents: Sequence[Document], read: Sequence[tuple[int, Reading]], options: Options
-    ) -> Iterator[tuple[int, Analysis]]:
+    ) -> dict[int, Analysis]:
         """Results of documents that have been read, decoded together."""
-        spans = self.spans([reading for _, reading in read]) if options.entities else [()] * len(read)
-        for (number, reading), found in zip(read, spans, strict=True):
-            document = documents[number]
-            labels = self._shape_labels(document, reading, options) if options.labels else None
-            entities = None
-            if options.entities:
-                entities = shape.entities(document, reading.stream, found, self._types, options)
-            coverage = shape.coverage(reading.stream, reading.windows)
-            yield number, Analysis(id=document.id, labels=labels, entities=entities, coverage=coverage)
+        with self._python:
+            spans = self.spans([reading for _, reading in read]) if options.entities else [()] * len(read)
+            return {
+                number: self._result(documents[number], reading, found, options)
+                for (number, reading), found in zip(read, spans, strict=True)
+            }
+
+    def _result(
+        self, document: Document, reading: Reading, spans: Sequence[decode.TokenSpan], options: Options
+    ) -> Analysis:
+        labels = self._shape_labels(document, reading, options) if options.labels else None
+        entities = None
+        if options.entities:
+            entities = shape.entities(document, reading.stream, spans, self._types, options)
+        coverage = shape.coverage(reading.stream, reading.windows)
+        return Analysis(id=document.id, labels=labels, entities=entities, coverage=coverage)
 
     def _streams(self, documents: Sequence[Document]) -> list[TokenStream | DocumentError]:
         too_long = [self._too_long(document) for document in documents]
         fitting = [d for d, problem in zip(documents, too_long, strict=True) if problem is None]
-        encoded = iter(self.tokenizer.encode(fitting))
+        with self._python:
+            begun = time.perf_counter()
+            encoded = iter(self.tokenizer.encode(fitting))
+            self._observer.tokenised(len(fitting), time.perf_counter() - begun)
         return [problem or next(encoded) for problem in too_long]
 
     def _shape_labels(self, document: Document, reading: Reading, options: Options) -> tuple[Label, ...]:

@@ -1,7 +1,7 @@
 """The shapes of `POST /v1/analyze`: what comes in, checked; what goes out, serialised."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import orjson
@@ -130,10 +130,7 @@ def parse_request(body: bytes, max_documents: int) -> AnalyzeRequest:
     try:
         request = AnalyzeRequest.model_validate(parse_json(body))
     except ValidationError as error:
-        details = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()[:5]
-        )
-        raise RequestError(422, "Invalid request", details) from error
+        raise _invalid(error) from error
     if len(request.documents) > max_documents:
         raise RequestError(
             413,
@@ -142,6 +139,11 @@ def parse_request(body: bytes, max_documents: int) -> AnalyzeRequest:
             "taken; send them in several requests.",
         )
     return request
+
+
+def _invalid(error: ValidationError) -> RequestError:
+    details = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()[:5])
+    return RequestError(422, "Invalid request", details)
 
 
 def parse_json(body: bytes) -> Any:
@@ -158,6 +160,29 @@ def parse_json(body: bytes) -> Any:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+def parse_line(line: bytes | None, number: int, limit: int) -> Document | tuple[str | int, DocumentError]:
+    """One line of NDJSON, or an id and what is wrong with it. `line` is None if it was over `limit`."""
+    if line is None:
+        return str(number), DocumentError(
+            "invalid_document",
+            f"The line has more than {limit} bytes; split the document and send its parts.",
+        )
+    try:
+        item = parse_json(line)
+    except RequestError as error:
+        return str(number), DocumentError("invalid_document", error.detail.replace("body", "line"))
+    return parse_document(item, number)
+
+
+def options_of_query(query: Mapping[str, str]) -> OptionsIn:
+    """Options as query parameters. Raises RequestError 422."""
+    try:
+        # Strings of the query are read as the JSON that they would be in a body.
+        return OptionsIn.model_validate_strings(dict(query), strict=False)
+    except ValidationError as error:
+        raise _invalid(error) from error
 
 
 def parse_document(item: Any, index: int) -> Document | tuple[str | int, DocumentError]:
@@ -233,3 +258,9 @@ def _label_json(label: Label) -> dict[str, Any]:
 def response_body(folder: ModelFolder, analyses: Sequence[Analysis]) -> bytes:
     """The body of a response."""
     return orjson.dumps({"model": model_identity(folder), "results": [result_json(a) for a in analyses]})
+
+
+def result_lines(folder: ModelFolder, analyses: Sequence[Analysis]) -> bytes:
+    """Results as NDJSON; each line says which model answered."""
+    model = model_identity(folder)
+    return b"".join(orjson.dumps({"model": model, **result_json(a)}) + b"\n" for a in analyses)

@@ -1,7 +1,10 @@
 """The HTTP service. `create_app` builds it, the lifespan loads the model."""
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -9,15 +12,15 @@ import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
-from starlette.datastructures import State
-from starlette.exceptions import HTTPException
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.middleware.cors import CORSMiddleware
 
-from serving import api, openapi
-from serving.analyzer import Analyzer
-from serving.errors import RequestError
-from serving.forward import available_cpus
-from serving.model_folder import ModelFolder
-from serving.results import Analysis, Options
+from serving import api, logs, openapi, page, problems
+from serving.answers import Service
+from serving.errors import EmbargoError, ModelFolderError
+from serving.logs import log
+from serving.metrics import Metrics
+from serving.middleware import KeyCheck, Watched
 from serving.settings import Settings
 
 _DESCRIPTION = "Reads sanctions news: document labels, entity spans and the sentences that support them."
@@ -26,32 +29,60 @@ _DESCRIPTION = "Reads sanctions news: document labels, entity spans and the sent
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the service; the model is opened, checked and loaded when it starts."""
     chosen = settings or Settings()
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.folder = await anyio.to_thread.run_sync(ModelFolder.open, chosen.model)
-        app.state.analyzer = await anyio.to_thread.run_sync(_load, app.state.folder, chosen)
-        # As many requests at work as forward passes run in parallel; more would only wait.
-        app.state.limiter = anyio.CapacityLimiter(chosen.threads or available_cpus())
+        logs.configure(chosen.log_level)
+        app.state.draining = False
+        app.state.service = await anyio.to_thread.run_sync(Service.start, chosen, metrics)
+        metrics.swaps.labels("loaded").inc()
+        _listen_for_signals(app, chosen)
         yield
 
     # Its documentation pages come from the package, not from a CDN.
     app = FastAPIOffline(title="Embargo", version="1", description=_DESCRIPTION, lifespan=lifespan)
-    app.state.settings = chosen
-    app.add_exception_handler(RequestError, _request_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _unexpected_error)
+    app.state.metrics = metrics
+    problems.add_handlers(app)
     _add_routes(app)
+    page.add_page(app)
     openapi.complete(app)
+    if chosen.api_keys:
+        app.add_middleware(KeyCheck, hashes=chosen.api_keys)
+    if chosen.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=chosen.cors_origins, allow_methods=["*"], allow_headers=["*"]
+        )
+    app.add_middleware(Watched, metrics=metrics)
     return app
 
 
-def _load(folder: ModelFolder, settings: Settings) -> Analyzer:
-    analyzer = Analyzer.load(folder, threads=settings.threads)
-    if settings.max_characters is None:
-        return analyzer
-    limits = folder.config.limits.model_copy(update={"max_characters": settings.max_characters})
-    return analyzer.with_config(folder.config.model_copy(update={"limits": limits}))
+def _listen_for_signals(app: FastAPI, settings: Settings) -> None:
+    """SIGHUP loads the model anew; SIGTERM makes the service unready before it is left."""
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, _swap, app))
+    except (ValueError, RuntimeError, NotImplementedError):
+        return  # signals come to the main thread alone; tests run in another
+    stop = signal.getsignal(signal.SIGTERM)
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        app.state.draining = True
+        if callable(stop):
+            loop.call_soon_threadsafe(loop.call_later, settings.drain_seconds, stop, number, frame)
+
+    signal.signal(signal.SIGTERM, drain)
+
+
+def _swap(app: FastAPI) -> None:
+    """The folder's model takes the place of the one that answers, if it is sound."""
+    try:
+        app.state.service.model.reload()
+    except EmbargoError as error:
+        app.state.metrics.swaps.labels("refused").inc()
+        log.error("model not replaced: %s", error)
+    else:
+        app.state.metrics.swaps.labels("loaded").inc()
 
 
 def _add_routes(app: FastAPI) -> None:
@@ -63,10 +94,7 @@ def _add_routes(app: FastAPI) -> None:
     )
     async def analyze(request: Request) -> Response:
         """Read a batch of documents; order and ids are kept, a bad item carries its error."""
-        state = request.app.state
-        content = await _read_body(request, state.settings.max_body_bytes)
-        answer = await anyio.to_thread.run_sync(_answer, state, content, limiter=state.limiter)
-        return Response(answer, media_type="application/json")
+        return await _service(request).answer(request)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -74,88 +102,44 @@ def _add_routes(app: FastAPI) -> None:
         return {"status": "alive"}
 
     @app.get("/readyz")
-    async def readyz(request: Request) -> dict[str, Any]:
-        """The model is loaded and matches its manifest."""
-        return {"status": "ready", "model": api.model_identity(request.app.state.folder)}
+    async def readyz(request: Request) -> Response:
+        """The model is loaded, its folder matches its manifest, and requests are taken."""
+        service = _service(request)
+        if request.app.state.draining:
+            return problems.problem(503, "Not ready", "The service is about to stop.")
+        try:
+            await anyio.to_thread.run_sync(service.model.check)
+        except ModelFolderError as error:
+            return problems.problem(503, "Not ready", str(error))
+        identity = api.model_identity(service.model.current.folder)
+        return JSONResponse({"status": "ready", "model": identity})
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics(request: Request) -> Response:
+        """Numbers for Prometheus."""
+        content = await anyio.to_thread.run_sync(request.app.state.metrics.text)
+        return Response(content, media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/model")
     async def model(request: Request) -> dict[str, Any]:
         """What the model knows: types, labels with thresholds, hashes, limits."""
-        state = request.app.state
-        config, settings = state.analyzer.config, state.settings
+        service = _service(request)
+        loaded, settings = service.model.current, service.settings
+        config = loaded.analyzer.config
         return {
-            **api.model_identity(state.folder),
+            **api.model_identity(loaded.folder),
             **config.model_dump(exclude={"name", "version"}),
             "limits": {
                 **config.limits.model_dump(),
                 "max_documents": settings.max_documents,
                 "max_body_bytes": settings.max_body_bytes,
+                "max_line_bytes": settings.max_line_bytes,
+                "max_queue_tokens": settings.max_queue_tokens,
+                "answer_seconds": settings.answer_seconds,
             },
         }
 
 
-def _answer(state: State, content: bytes) -> bytes:
-    """Parse, read and serialise, all off the event loop."""
-    request = api.parse_request(content, state.settings.max_documents)
-    analyses = analyze_items(state.analyzer, request.documents, api.options(request.options))
-    return api.response_body(state.folder, analyses)
-
-
-def analyze_items(analyzer: Analyzer, items: list[Any], options: Options) -> list[Analysis]:
-    """Read unchecked items: each gives an analysis or its own error, in order."""
-    parsed = [api.parse_document(item, index) for index, item in enumerate(items)]
-    documents = [entry for entry in parsed if not isinstance(entry, tuple)]
-    analyses = iter(analyzer.analyze(documents, options))
-    return [api.problem(*entry) if isinstance(entry, tuple) else next(analyses) for entry in parsed]
-
-
-async def _read_body(request: Request, limit: int) -> bytes:
-    """The body, refused as soon as it is known to be too large or of another type."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise RequestError(
-            415,
-            "Unsupported media type",
-            f"Got Content-Type {media_type or '(none)'!r}; expected application/json.",
-        )
-    too_large = RequestError(
-        413, "Body too large", f"At most {limit} bytes are read; send fewer documents a request."
-    )
-    declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > limit:
-        raise too_large
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > limit:
-            raise too_large
-    return bytes(content)
-
-
-def _problem(status: int, title: str, detail: str) -> JSONResponse:
-    """RFC 9457."""
-    return JSONResponse(
-        {"type": "about:blank", "title": title, "status": status, "detail": detail},
-        status_code=status,
-        media_type="application/problem+json",
-    )
-
-
-async def _request_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
-    return _problem(error.status, error.title, error.detail)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    response = _problem(error.status_code, str(error.detail), f"{request.method} {request.url.path}")
-    response.headers.update(error.headers or {})
-    return response
-
-
-async def _unexpected_error(request: Request, error: Exception) -> Response:
-    return _problem(
-        500,
-        "Internal error",
-        "The request could not be answered; the server's log says why. Please report it.",
-    )
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service

@@ -1,11 +1,14 @@
 """`embargo serve` and `embargo analyze`: the commands that need no more than serving does."""
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import orjson
 import typer
+from pydantic import ValidationError
 
 from serving.errors import EmbargoError
 from serving.results import OffsetUnit
@@ -23,20 +26,45 @@ def serve(
         int, typer.Option(envvar="EMBARGO_PORT", min=0, max=65535, help="Port to listen on.")
     ] = 8000,
     threads: Annotated[
-        int | None, typer.Option(envvar="EMBARGO_THREADS", min=1, help="Parallel forward passes.")
+        int | None, typer.Option(envvar="EMBARGO_THREADS", min=1, help="Parallel forward passes a process.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(envvar="EMBARGO_WORKERS", min=1, help="Processes; each has its share of the CPUs.")
+    ] = 1,
 ) -> None:
     """Serve a model over HTTP."""
     import uvicorn
 
-    from serving.app import create_app
     from serving.model_folder import ModelFolder
 
-    settings = Settings(model=model, host=host, port=port, threads=threads)
+    try:
+        settings = Settings(model=model, host=host, port=port, threads=threads, workers=workers)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"EMBARGO_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
+        )
+        raise EmbargoError(f"{wrong}; `embargo serve --help` lists all settings.") from error
     # A wrong folder is one clear line here, not a trace of the start-up; hashes are checked there.
     ModelFolder.open(settings.model, verify=False)
     typer.echo(f"Embargo on http://{host}:{port} (documentation at /docs)", err=True)
-    uvicorn.run(create_app(settings), host=host, port=port, log_level="warning")
+    with tempfile.TemporaryDirectory() as numbers:
+        # Worker processes read their settings from the environment, and count into one folder.
+        os.environ.update(settings.environment())
+        if workers > 1:
+            os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", numbers)
+        uvicorn.run(
+            "serving.asgi:app", host=host, port=port, workers=workers, log_config=None, access_log=False
+        )
+
+
+def settings_help() -> str:
+    """What `embargo serve --help` says of the settings that are no flags."""
+    lines = [
+        f"EMBARGO_{name.upper()}: {field.description} [{field.default or 'none'}]"
+        for name, field in Settings.model_fields.items()
+        if name not in ("model", "host", "port", "threads", "workers")
+    ]
+    return "\n\n".join(["Further settings, from the environment:", *lines])
 
 
 def analyze(

@@ -10,10 +10,20 @@ _REF = "#/components/schemas/{model}"
 
 _EXAMPLES: dict[int, tuple[str, str]] = {
     400: ("Broken JSON", "The body is not valid JSON: unexpected end of data."),
+    401: ("No valid key", "Expected a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`."),
+    408: ("Body too slow", "The body did not arrive within 30 s; send it again."),
     413: ("Too many documents", "The request holds 2000 documents, at most 1024 are taken; …"),
-    415: ("Unsupported media type", "Got Content-Type 'text/plain'; expected application/json."),
+    415: (
+        "Unsupported media type",
+        "Got Content-Type 'text/plain'; expected application/json or application/x-ndjson.",
+    ),
     422: ("Invalid request", "options.offset_unit: Input should be 'codepoint', 'utf16' or 'utf8'"),
+    429: (
+        "Too busy",
+        "About 210000 tokens wait to be read, at most 200000 may; there should be room in 3 s.",
+    ),
     500: ("Internal error", "The request could not be answered; the server's log says why."),
+    503: ("Too slow", "No answer within 300 s; send fewer or shorter documents a request."),
 }
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -38,7 +48,11 @@ REQUEST_BODY = {
                 "documents": [{"id": "a1", "text": "OFAC designated two tankers on Monday."}],
                 "options": {"evidence": True},
             },
-        }
+        },
+        "application/x-ndjson": {
+            "schema": {"type": "string", "description": "A document a line; a result a line comes back."},
+            "example": '{"id": "a1", "text": "OFAC designated two tankers on Monday."}\n',
+        },
     },
 }
 

@@ -1,9 +1,11 @@
 """Documents through the graph: cut into windows, run side by side, put together again."""
 
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from serving.calls import Observer, Silent
 from serving.forward import Batch, Forward, TokenOutputs, available_cpus
 from serving.model_folder import SpecialTokens
 from serving.scheduler import Job, Scheduler, Work, micro_batches
@@ -22,8 +24,10 @@ class Runner:
         *,
         threads: int | None = None,
         padded_tokens: int = 2048,
+        observer: Observer | None = None,
     ) -> None:
         self._forward = forward
+        self._observer = observer or Silent()
         self._windows = windows
         self._special = special
         self.scheduler = Scheduler(self._run, threads or available_cpus(), padded_tokens)
@@ -59,7 +63,11 @@ class Runner:
 
     def _run(self, work: Sequence[Work]) -> list[TokenOutputs]:
         """One forward pass; of each window the tokens that it owns."""
-        outputs = self._forward(self.batch(work))
+        batch = self.batch(work)
+        begun = time.perf_counter()
+        outputs = self._forward(batch)
+        tokens = sum(len(item.window) for item in work)
+        self._observer.ran(tokens, batch.input_ids.size, time.perf_counter() - begun)
         own = [
             # 1: the outputs begin with [CLS].
             slice(1 + window.own_start - window.start, 1 + window.own_end - window.start)

@@ -96,7 +96,6 @@ class Job:
 
     def fail(self, error: BaseException) -> None:
         """No more will come."""
-        self.groups.clear()
         self._done.put(error)
 
 
@@ -112,7 +111,10 @@ class Scheduler:
     """Runs groups of windows on `threads` threads. Safe to call from many."""
 
     def __init__(
-        self, run: Callable[[Sequence[Work]], Sequence[TokenOutputs]], threads: int, budget: int
+        self,
+        run: Callable[[Sequence[Work]], Sequence[TokenOutputs]],
+        threads: int,
+        budget: int,
     ) -> None:
         self.threads = threads
         self.budget = budget
@@ -149,6 +151,11 @@ class Scheduler:
             job.groups.clear()
             self._jobs = [other for other in self._jobs if other is not job]
 
+    def abort(self, job: Job, error: BaseException) -> None:
+        """Cancel a job and let whoever waits for it know."""
+        self.cancel(job)
+        job.fail(error)
+
     def _turn(self) -> None:
         with self._lock:
             batch = self._take()
@@ -159,8 +166,7 @@ class Scheduler:
             parts = self._run(batch)
         except BaseException as error:  # it belongs to whoever waits
             for job in {work.job for work in batch}:
-                self.cancel(job)
-                job.fail(error)
+                self.abort(job, error)
         else:
             for work, part in zip(batch, parts, strict=True):
                 work.job.put(work.document, work.window, part)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Embargo reads sanctions news.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(data_cli.app, name="data")
-app.command()(serving_cli.serve)
+app.command(epilog=serving_cli.settings_help())(serving_cli.serve)
 app.command()(serving_cli.analyze)
 app.command()(score_cli.score)
 app.command()(experiments_cli.trials)

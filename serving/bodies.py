@@ -1,0 +1,74 @@
+"""The body of a request: its type, its size and its compression, checked while it arrives."""
+
+import zlib
+from collections.abc import AsyncIterator
+
+import anyio
+from starlette.requests import ClientDisconnect, Request
+
+from serving.errors import RequestError
+
+JSON, NDJSON = "application/json", "application/x-ndjson"
+
+
+def media_type(request: Request) -> str:
+    """The content type without its parameters. Raises RequestError 415 at another than ours."""
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given in (JSON, NDJSON):
+        return given
+    raise RequestError(
+        415, "Unsupported media type", f"Got Content-Type {given or '(none)'!r}; expected {JSON} or {NDJSON}."
+    )
+
+
+async def read_body(request: Request, limit: int, seconds: float) -> bytes:
+    """The whole body, unpacked. Raises RequestError 413 as soon as it is known to be too large,
+    408 if it has not arrived after `seconds`."""
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    content = bytearray()
+    try:
+        with anyio.fail_after(seconds):
+            async for chunk in unpacked(request, limit):
+                content += chunk
+                if len(content) > limit:
+                    raise _too_large(limit)
+    except TimeoutError as error:
+        raise RequestError(
+            408, "Body too slow", f"The body did not arrive within {seconds:g} s; send it again."
+        ) from error
+    return bytes(content)
+
+
+async def unpacked(request: Request, chunk_limit: int) -> AsyncIterator[bytes]:
+    """The body's bytes as they arrive, without gzip, in pieces of at most `chunk_limit` bytes.
+
+    Raises RequestError: 415 for another encoding, 400 for broken gzip or a body that breaks off.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise RequestError(
+            415, "Unsupported encoding", f"Got Content-Encoding {encoding!r}; expected gzip or none."
+        )
+    unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding == "gzip" else None
+    try:
+        async for chunk in request.stream():
+            if unpack is None:
+                yield chunk
+                continue
+            while chunk:  # a small packed piece may hold a very large one
+                yield unpack.decompress(chunk, chunk_limit)
+                chunk = unpack.unconsumed_tail
+    except zlib.error as error:
+        raise RequestError(400, "Broken gzip", f"The body is no gzip: {error}.") from error
+    except ClientDisconnect as error:
+        raise RequestError(400, "Body broken off", "The connection ended before the body did.") from error
+    if unpack is not None and not unpack.eof:
+        raise RequestError(400, "Broken gzip", "The packed body ends too early; send it whole.")
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError(
+        413, "Body too large", f"At most {limit} bytes are read; send fewer documents a request."
+    )

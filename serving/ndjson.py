@@ -1,0 +1,149 @@
+"""A document a line in, a result a line out, in order and in bounded memory.
+
+Lines are read only as fast as results are taken: a slow reader slows the work, and one that is
+gone stops it. What has arrived is read without waiting for more, so that a caller may
+send a line and wait for its answer.
+"""
+
+import asyncio
+import zlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from serving import bodies
+from serving.calls import Cancellation
+from serving.errors import AbandonedError, RequestError
+from serving.logs import log
+
+_LINES, _BYTES = 32, 256 * 1024
+"""A chunk of lines that is read together holds at most so many."""
+_WAITING_LINES = 32
+_CHUNKS_AHEAD = 3
+"""Chunks at work, so that the engine never waits for the network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of input, counted from 0; no content if it was longer than allowed."""
+
+    number: int
+    content: bytes | None
+
+
+Answer = Callable[[Sequence[Line], Cancellation], Coroutine[Any, Any, bytes]]
+"""Lines to lines."""
+
+
+class NdjsonResponse(Response):
+    """A response that reads its request while it answers."""
+
+    def __init__(self, request: Request, answer: Answer, line_limit: int, *, gzip: bool) -> None:
+        super().__init__(media_type=bodies.NDJSON, headers={"vary": "accept-encoding"})
+        del self.headers["content-length"]
+        if gzip:
+            self.headers["content-encoding"] = "gzip"
+        self._request = request
+        self._answer = answer
+        self._line_limit = line_limit
+        self._gzip = gzip
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer until the input ends or the caller is gone."""
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        pack = zlib.compressobj(4, zlib.DEFLATED, zlib.MAX_WBITS | 16) if self._gzip else None
+        async for content in self._answers():
+            if pack:
+                content = pack.compress(content) + pack.flush(zlib.Z_SYNC_FLUSH)
+            await send({"type": "http.response.body", "body": content, "more_body": True})
+        await send({"type": "http.response.body", "body": pack.flush() if pack else b""})
+
+    async def _answers(self) -> AsyncIterator[bytes]:
+        lines: asyncio.Queue[Line | None] = asyncio.Queue(_WAITING_LINES)
+        reader = asyncio.create_task(self._read(lines))
+        at_work: deque[tuple[asyncio.Task[bytes], Cancellation]] = deque()
+        chunk: asyncio.Task[list[Line]] | None = asyncio.create_task(_next_chunk(lines))
+        try:
+            while chunk or at_work:
+                waiting: list[asyncio.Task[Any]] = [at_work[0][0]] if at_work else []
+                if chunk and len(at_work) < _CHUNKS_AHEAD:
+                    waiting.append(chunk)
+                if not reader.done():
+                    waiting.append(reader)
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if reader.done():
+                    await reader  # raises why
+                if at_work and at_work[0][0].done():
+                    yield await at_work.popleft()[0]
+                if chunk and chunk.done() and len(at_work) < _CHUNKS_AHEAD:
+                    found = chunk.result()
+                    chunk = asyncio.create_task(_next_chunk(lines)) if found else None
+                    if found:
+                        cancellation = Cancellation()
+                        task = asyncio.create_task(self._answer(found, cancellation))
+                        at_work.append((task, cancellation))
+        except AbandonedError:
+            log.info("caller left a stream")
+        except RequestError as error:
+            # The status is sent; what is left to say is said in a line.
+            yield _error_line(error)
+        finally:
+            reader.cancel()
+            if chunk:
+                chunk.cancel()
+            for task, cancellation in at_work:
+                cancellation.cancel()
+                task.cancel()
+
+    async def _read(self, lines: "asyncio.Queue[Line | None]") -> None:
+        """Split the body at line feeds; then wait for the caller to leave, which raises."""
+        number, rest, too_long = 0, bytearray(), False
+
+        async def end(content: bytes) -> None:
+            nonlocal number, too_long
+            too_long = too_long or len(content) > self._line_limit
+            if too_long or content.strip():
+                await lines.put(Line(number, None if too_long else content))
+                number += 1
+            too_long = False
+
+        async for piece in bodies.unpacked(self._request, _BYTES):
+            *whole, last = piece.split(b"\n")
+            for part in whole:
+                await end(bytes(rest + part))
+                rest.clear()
+            rest += last
+            if len(rest) > self._line_limit:
+                too_long = True
+                rest.clear()
+        await end(bytes(rest))
+        await lines.put(None)
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        raise AbandonedError
+
+
+async def _next_chunk(lines: "asyncio.Queue[Line | None]") -> list[Line]:
+    """What has arrived, at least one line; empty at the end."""
+    line = await lines.get()
+    chunk: list[Line] = []
+    size = 0
+    while line:
+        chunk.append(line)
+        size += len(line.content or b"")
+        if len(chunk) == _LINES or size > _BYTES or lines.empty():
+            return chunk
+        line = lines.get_nowait()
+    if chunk:
+        lines.put_nowait(None)  # the end is for the next call
+    return chunk
+
+
+def _error_line(error: RequestError) -> bytes:
+    return orjson.dumps({"error": {"code": error.title, "message": error.detail}}) + b"\n"
