@@ -171,7 +171,7 @@ def parse_request(body: bytes, max_documents: int) -> AnalyzeRequest:
 def parse(shape: type[Shape], body: bytes) -> Shape:
     """A body in this shape. Raises RequestError: 400 for broken JSON, 422 for another shape."""
     try:
-        return shape.model_validate(_parse_json(body))
+        return shape.model_validate(parse_json(body))
     except ValidationError as error:
         raise _invalid(error) from error
 
@@ -192,7 +192,8 @@ def _invalid(error: ValidationError) -> RequestError:
     return RequestError(422, "Invalid request", details)
 
 
-def _parse_json(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
+    """JSON, lone surrogates let through. Raises RequestError (400) where it is broken."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -215,7 +216,7 @@ def parse_line(line: bytes | None, number: int, limit: int) -> Document | tuple[
             f"The line has more than {limit} bytes; split the document and send its parts.",
         )
     try:
-        item = _parse_json(line)
+        item = parse_json(line)
     except RequestError as error:
         return str(number), DocumentError("invalid_document", error.detail.replace("body", "line"))
     return parse_document(item, number)

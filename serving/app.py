@@ -15,7 +15,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.cors import CORSMiddleware
 
-from serving import api, hugging_face, logs, openapi, presidio, problems
+from serving import api, hugging_face, logs, openapi, page, presidio, problems
 from serving.answers import Service, service_of
 from serving.errors import EmbargoError, ModelFolderError
 from serving.logs import log
@@ -47,6 +47,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _add_routes(app)
     hugging_face.add_routes(app)
     presidio.add_routes(app)
+    page.add_page(app)
     openapi.complete(app, [*api.SHAPES, *hugging_face.SHAPES, *presidio.SHAPES])
     if chosen.api_keys:
         app.add_middleware(KeyCheck, hashes=chosen.api_keys)

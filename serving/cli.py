@@ -84,9 +84,7 @@ def analyze(
     from serving.model_folder import ModelFolder
     from serving.results import Document, Options
 
-    units: dict[str, OffsetUnit] = {"codepoint": "codepoint", "utf16": "utf16", "utf8": "utf8"}
-    if offset_unit not in units:
-        raise EmbargoError(f"unknown offset unit {offset_unit!r}; expected one of {', '.join(units)}.")
+    unit = offset_unit_named(offset_unit)
     content = sys.stdin.buffer.read() if file == "-" else _read(Path(file))
     try:
         text = content.decode("utf-8")
@@ -98,7 +96,7 @@ def analyze(
     asked = Options(
         evidence=evidence,
         min_score=min_score,
-        offset_unit="codepoint" if pretty else units[offset_unit],
+        offset_unit="codepoint" if pretty else unit,
     )
     analysis = Analyzer.load(folder).analyze([Document(text=text, id=file)], asked)[0]
     if analysis.error:
@@ -108,6 +106,14 @@ def analyze(
         return
     row = {"model": api.model_identity(folder), **api.result_json(analysis)}
     sys.stdout.buffer.write(orjson.dumps(row, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def offset_unit_named(name: str) -> OffsetUnit:
+    """The unit of that name. Raises EmbargoError."""
+    units: dict[str, OffsetUnit] = {"codepoint": "codepoint", "utf16": "utf16", "utf8": "utf8"}
+    if name not in units:
+        raise EmbargoError(f"unknown offset unit {name!r}; expected one of {', '.join(units)}.")
+    return units[name]
 
 
 def _read(path: Path) -> bytes:

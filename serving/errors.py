@@ -10,6 +10,7 @@ EmbargoError
 │   └── ProblemError      it answered with a problem
 │       └── BusyError     429 or 503, also after the retries
 ├── CorpusError           a labelled corpus breaks the format or the label rules
+├── ScoreError            a corpus run cannot begin, go on or be finished
 └── TrainingError         a training run, an export or an evaluation cannot go on
 
 A message says what was got, what was expected, and the fix.
@@ -85,6 +86,10 @@ class BusyError(ProblemError):
 
 class CorpusError(EmbargoError):
     """A labelled corpus breaks the format or the label rules."""
+
+
+class ScoreError(EmbargoError):
+    """A corpus run cannot begin, go on or be finished."""
 
 
 class TrainingError(EmbargoError):

@@ -10,6 +10,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from serving.analyzer import Analyzer
 from serving.model_folder import ModelFolder
+from tests.corpora import Runs
 from training.backbone import load_backbone
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument
@@ -127,3 +128,8 @@ def tiny_folder(
 @pytest.fixture(scope="session")
 def tiny(tiny_folder: Path) -> Analyzer:
     return Analyzer.load(ModelFolder.open(tiny_folder), threads=2)
+
+
+@pytest.fixture
+def runs(tiny_folder: Path, tiny: Analyzer) -> Runs:
+    return Runs(ModelFolder.open(tiny_folder), tiny)

@@ -50,7 +50,7 @@ def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
     assert "not a folder" in done.stderr.decode()
 
 
-@pytest.mark.parametrize("command", ["serve", "analyze", "train", "evaluate", "export", "data"])
+@pytest.mark.parametrize("command", ["serve", "analyze", "score", "train", "evaluate", "export", "data"])
 def test_every_command_explains_itself(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0

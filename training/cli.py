@@ -10,6 +10,7 @@ from rich.console import Console
 
 from serving import cli as serving_cli
 from serving.errors import CorpusError, EmbargoError
+from serving.score import cli as score_cli
 from serving.settings import RELEASED_MODEL, find_model
 from training import data_cli, experiments_cli
 from training.data_cli import OWN_CORPUS, SchemaOption
@@ -32,6 +33,7 @@ app = typer.Typer(help="Embargo reads sanctions news.", no_args_is_help=True, pr
 app.add_typer(data_cli.app, name="data")
 app.command(epilog=serving_cli.settings_help())(serving_cli.serve)
 app.command()(serving_cli.analyze)
+app.command()(score_cli.score)
 app.command()(experiments_cli.trials)
 app.command()(experiments_cli.stress)
 app.command()(experiments_cli.baselines)

@@ -1,0 +1,156 @@
+"""Where a run's files lie, how they are put together, and how a finished run is known again."""
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.errors import ScoreError
+from serving.model_folder import file_sha256
+from serving.score.manifest import Finished, Ledger, RunIdentity, read_stored, refuse_if_changed
+from serving.score.outputs import Kind, OutputFormat, merge, sync_folder, temporary_of, written_whole
+
+REJECTS = "rejects.jsonl"
+_LOCK = "lock"
+_PART = re.compile(r"part-\d{6,}\..+")
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The files of a run with an output of its own (stdout has none)."""
+
+    out: Path
+    """A file, or a folder of parts."""
+    rejects: Path
+    spans: Path | None
+    form: OutputFormat
+    spans_form: OutputFormat | None
+    is_folder: bool
+
+    @property
+    def work(self) -> Path:
+        """Parts and manifest of an unfinished run."""
+        return self.out.with_name(f"{self.out.name}.work")
+
+    @property
+    def manifest(self) -> Path:
+        """What a finished run made of what."""
+        return self.out.with_name(f"{self.out.name}.manifest.json")
+
+    def made(self) -> list[Path]:
+        """What a finished run leaves."""
+        return [self.out, self.rejects, *([self.spans] if self.spans else [])]
+
+    def own(self) -> list[Path]:
+        """All that a run may write, under final and temporary names: never an input of it."""
+        paths = [*self.made(), self.manifest]
+        return [self.work, *paths, *(temporary_of(path) for path in paths)]
+
+    def clear(self) -> None:
+        """Throw away what an earlier run left, finished or not; the lock is kept.
+
+        Raises ScoreError if a folder that no run wrote lies in the way.
+        """
+        for path in self.made():
+            if path.is_dir() and not all(_PART.fullmatch(inside.name) for inside in path.iterdir()):
+                raise ScoreError(
+                    f"{path} is a folder with other things than parts of a run; name another output."
+                )
+        for path in (*(p for p in self.work.iterdir() if p.name != _LOCK), self.manifest, *self.made()):
+            _remove(path)
+
+
+@contextmanager
+def locked(work: Path) -> Iterator[None]:
+    """Keep a second run off the same output; the lock of a killed run is gone with it."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / _LOCK).open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ScoreError(
+                f"another run is at work in {work}; wait for it or stop it, or name another output."
+            ) from error
+        yield
+
+
+def finished_before(targets: Targets, identity: RunIdentity) -> Finished | None:
+    """The record of the same run if it is finished. Raises ScoreError where its output is another's."""
+    finished = read_stored(Finished, targets.manifest)
+    there = targets.out.is_file() or (targets.out.is_dir() and any(targets.out.iterdir()))
+    if finished is None or not there:
+        if there and not (targets.work / "run.json").exists():
+            raise ScoreError(
+                f"{targets.out} exists and is not from an unfinished run; name another output, or --restart "
+                "to write it anew."
+            )
+        return None
+    refuse_if_changed(finished.run, identity, targets.out)
+    for name, sha256 in finished.outputs.items():
+        path = targets.out.parent / name
+        if not path.is_file() or file_sha256(path) != sha256:
+            raise ScoreError(
+                f"{path} is missing or no longer what the run wrote; --restart to write it anew."
+            )
+    if any(given.name == "-" for given in identity.inputs) and not targets.work.exists():
+        raise ScoreError(
+            f"{targets.out} is finished, and what comes from stdin cannot be compared with what was read; "
+            "name another output, or --restart to write it anew."
+        )
+    _remove(targets.work)
+    return finished
+
+
+def finish(ledger: Ledger, targets: Targets, identity: RunIdentity) -> Finished:
+    """Put the parts together in order, write what was made of what, and remove the parts."""
+    if targets.is_folder:
+        _gather(ledger, targets)
+    else:
+        _merge(ledger, targets.out, "rows", targets.form, targets.form)
+    if targets.spans and targets.spans_form:
+        _merge(ledger, targets.spans, "spans", targets.spans_form, f"spans.{targets.spans_form}")
+    _merge(ledger, targets.rejects, "rejects", "jsonl", REJECTS)
+    files = [
+        path for made in targets.made() for path in (sorted(made.iterdir()) if made.is_dir() else [made])
+    ]
+    finished = Finished(
+        run=identity,
+        counts=ledger.counts(),
+        outputs={os.path.relpath(path, targets.out.parent): file_sha256(path) for path in files},
+    )
+    with written_whole(targets.manifest) as file:
+        file.write(finished.to_bytes())
+    _remove(targets.work)
+    return finished
+
+
+def _merge(ledger: Ledger, target: Path, kind: Kind, form: OutputFormat, suffix: str) -> None:
+    merge([ledger.path(part, suffix) for part in sorted(ledger.receipts)], target, kind, form)
+
+
+def _gather(ledger: Ledger, targets: Targets) -> None:
+    """A folder of the parts. They stay in the work folder, too, until the run is recorded."""
+    gathered = temporary_of(targets.out)
+    _remove(gathered)
+    gathered.mkdir()
+    for part in sorted(ledger.receipts):
+        path = ledger.path(part, targets.form)
+        try:
+            os.link(path, gathered / path.name)
+        except OSError:  # not every file system has links
+            shutil.copyfile(path, gathered / path.name)
+    sync_folder(gathered)
+    _remove(targets.out)
+    gathered.replace(targets.out)
+    sync_folder(targets.out.parent)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""What `embargo score` is asked to do, where its files go, and what its result depends on."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from serving import api
+from serving.errors import ScoreError
+from serving.model_folder import ModelFolder
+from serving.results import Options
+from serving.score.finish import REJECTS, Targets
+from serving.score.manifest import RunIdentity, software
+from serving.score.outputs import checked_format, output_format
+from serving.score.parts import Cut
+from serving.score.reading import Fields
+from serving.score.sources import Source
+
+STDOUT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreJob:
+    """What `embargo score` is asked to do."""
+
+    inputs: Sequence[str]
+    output: str
+    options: Options = field(default_factory=Options)
+    fields: Fields = field(default_factory=Fields)
+    cut: Cut = field(default_factory=Cut)
+    max_row_bytes: int = 16 * 1024 * 1024
+    input_format: str | None = None
+    form: str | None = None
+    """Of the parts of a folder, and of stdout; a file's is its suffix."""
+    with_text: bool = False
+    with_date: bool = False
+    spans: Path | None = None
+    rejects: Path | None = None
+    restart: bool = False
+
+    def targets(self) -> Targets:
+        """The files it makes. Raises ScoreError."""
+        out = Path(self.output)
+        if not out.name:
+            raise ScoreError(f"{self.output!r} is no name of an output; name a file or a new folder.")
+        is_folder = not out.suffix or self.output.endswith("/")
+        form = checked_format(self.form or "jsonl") if is_folder else output_format(out.name)
+        if self.form not in (None, form):
+            raise ScoreError(
+                f"{self.output} and --format {self.form} say different formats; leave --format out."
+            )
+        return Targets(
+            out=out,
+            rejects=self.rejects or out.with_name(f"{out.name}.{REJECTS}"),
+            spans=self.spans,
+            form=form,
+            spans_form=output_format(self.spans.name) if self.spans else None,
+            is_folder=is_folder,
+        )
+
+    def identity(self, model: ModelFolder, sources: Sequence[Source], targets: Targets) -> RunIdentity:
+        """What the result depends on; reads all inputs to hash them."""
+        options = {
+            **asdict(self.options),
+            **{f"{name}_field": value for name, value in asdict(self.fields).items()},
+            **{f"part_{name}": value for name, value in asdict(self.cut).items()},
+            "max_row_bytes": self.max_row_bytes,
+            "input_format": self.input_format,
+            "with_text": self.with_text,
+            "with_date": self.with_date,
+            "format": targets.form,
+            "spans": str(targets.spans) if targets.spans else None,
+            "rejects": str(targets.rejects),
+        }
+        written_by_arrow = "parquet" in (targets.form, targets.spans_form)
+        return RunIdentity(
+            model=api.model_identity(model),
+            options=options,
+            inputs=tuple(source.identity() for source in sources),
+            software=software(*(["pyarrow"] if written_by_arrow else [])),
+        )

@@ -1,0 +1,60 @@
+"""Rows of Parquet, a buffer of each column at a time."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from serving.results import Problem
+from serving.score.reading import Reading, Row, check_text_field, not_utf8, too_long
+from serving.score.sources import open_file
+from serving.score.streams import BrokenInput, Cursor
+
+_TOGETHER = 64
+"""Rows that are decoded together."""
+_BUFFER_BYTES = 1 << 20
+
+
+def parquet_rows(reading: Reading) -> Iterator[Row]:
+    """Raises BrokenInput."""
+    import pyarrow
+    import pyarrow.parquet
+
+    open_file(reading.source.path).close()
+    try:
+        # Column chunks are read a buffer at a time, not whole row groups.
+        with pyarrow.parquet.ParquetFile(
+            reading.source.path, buffer_size=_BUFFER_BYTES, pre_buffer=False
+        ) as file:
+            names = file.schema_arrow.names
+            check_text_field(names, reading.fields)
+            wanted = reading.fields
+            columns = [c for c in dict.fromkeys((wanted.id, wanted.text, wanted.title, wanted.date))
+                       if c in names]  # fmt: skip
+            row = 0
+            for group in range(file.num_row_groups):
+                end = row + file.metadata.row_group(group).num_rows
+                if end <= reading.start.offset:
+                    row = end
+                    continue
+                for batch in file.iter_batches(_TOGETHER, row_groups=[group], columns=columns):
+                    for number in range(batch.num_rows):
+                        if row >= reading.start.offset:
+                            content = _cells(batch.slice(number, 1), reading)
+                            after = Cursor(offset=row + 1)
+                            share = after.offset / file.metadata.num_rows
+                            yield Row({"row": row + 1}, after, content, share)
+                        row += 1
+    except pyarrow.ArrowException as error:
+        raise BrokenInput("broken_parquet", f"The rest is no Parquet ({str(error)[:500]}).") from error
+
+
+def _cells(batch: Any, reading: Reading) -> dict[str, Any] | Problem:
+    """A batch of one row. *Type:* pyarrow.RecordBatch."""
+    if batch.nbytes > reading.limit:
+        return too_long(reading)
+    try:
+        row = batch.to_pylist()[0]
+        # Older writers mark no column as text.
+        texts = {name: v.decode("utf-8") if isinstance(v, bytes) else v for name, v in row.items()}
+        return reading.fields.pick(texts)
+    except UnicodeDecodeError as error:
+        return not_utf8(error)

@@ -1,0 +1,147 @@
+"""Parts through the engine: each text once, in pieces of a fixed size, the next part already waiting.
+
+The engine gives the same bits for the same piece, whatever else it runs and on however many
+threads. So a part has one result, and it does not matter when or where it is scored.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from pydantic import BaseModel, ConfigDict
+
+from serving.results import Analysis, Document, Problem
+from serving.score.parts import Item, Part
+
+Analyze = Callable[[list[Document]], list[Analysis]]
+"""Must depend on its documents alone, down to the bit: `Analyzer.analyze(…, alone=True)`."""
+
+_PIECE_DOCUMENTS = 256
+_PIECE_CHARACTERS = 500_000
+_PIECES_AT_ONCE = 2
+"""While one runs, the next is tokenised."""
+_PARTS_WAITING = 1
+"""Beside the part whose result is awaited: the engine has work while that one is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A row that has no result, and why."""
+
+    item: Item
+    problem: Problem
+
+
+class Counts(BaseModel):
+    """What became of rows: `read` = `written` + `rejected`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    read: int = 0
+    written: int = 0
+    rejected: int = 0
+    repeated: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(**{name: value + getattr(other, name) for name, value in self})
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The result of one part, in the order of its rows."""
+
+    part: Part
+    results: tuple[tuple[Item, Analysis] | Reject, ...]
+    repeated: int
+    """Documents that another of the part says word for word; it was scored for both."""
+    tokens: int
+    """Read by the model."""
+
+    def counts(self) -> Counts:
+        """In numbers."""
+        read = len(self.results)
+        rejected = sum(isinstance(result, Reject) for result in self.results)
+        return Counts(
+            read=read,
+            written=read - rejected,
+            rejected=rejected,
+            repeated=self.repeated,
+            tokens=self.tokens,
+        )
+
+
+def score_parts(parts: Iterable[Part], analyze: Analyze) -> Generator[Scored]:
+    """Results in the order of the parts, on this machine's cores.
+
+    One more part is read and in line than is asked for, so reading and writing cost no time as long
+    as they are faster than the engine.
+    """
+    waiting: deque[tuple[Part, Uniques, list[Future[list[Analysis]]]]] = deque()
+    pool = ThreadPoolExecutor(_PIECES_AT_ONCE, thread_name_prefix="embargo-score")
+
+    def next_scored() -> Scored:
+        part, uniques, pieces = waiting.popleft()
+        return uniques.scored(part, [analysis for piece in pieces for analysis in piece.result()])
+
+    try:
+        for part in parts:
+            uniques = Uniques(part)
+            waiting.append((part, uniques, [pool.submit(analyze, p) for p in pieces_of(uniques.documents)]))
+            if len(waiting) > _PARTS_WAITING:
+                yield next_scored()
+        while waiting:
+            yield next_scored()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class Uniques:
+    """The documents of a part, texts that are the same taken once."""
+
+    def __init__(self, part: Part) -> None:
+        self.documents: list[Document] = []
+        self._numbers: list[int | None] = []
+        known: dict[tuple[str, str], int] = {}
+        for item in part.items:
+            if isinstance(item.content, Problem):
+                self._numbers.append(None)
+                continue
+            content = (item.content.title or "", item.content.text)
+            if content not in known:
+                known[content] = len(self.documents)
+                self.documents.append(item.content)
+            self._numbers.append(known[content])
+
+    def scored(self, part: Part, analyses: Sequence[Analysis]) -> Scored:
+        """The part's result from that of each of `documents`."""
+        results: list[tuple[Item, Analysis] | Reject] = []
+        for item, number in zip(part.items, self._numbers, strict=True):
+            if number is None:
+                assert isinstance(item.content, Problem)
+                results.append(Reject(item, item.content))
+                continue
+            analysis = analyses[number]
+            if analysis.error:
+                results.append(Reject(item, analysis.error))
+            else:
+                assert item.id is not None
+                results.append((item, replace(analysis, id=item.id)))
+        repeated = sum(number is not None for number in self._numbers) - len(self.documents)
+        tokens = sum(analysis.coverage.tokens for analysis in analyses if analysis.coverage)
+        return Scored(part, tuple(results), repeated, tokens)
+
+
+def pieces_of(documents: Sequence[Document]) -> Iterator[list[Document]]:
+    """Documents as the engine gets them, cut by their number and length alone."""
+    piece: list[Document] = []
+    characters = 0
+    for document in documents:
+        piece.append(document)
+        characters += len(document.text)
+        if len(piece) >= _PIECE_DOCUMENTS or characters >= _PIECE_CHARACTERS:
+            yield piece
+            piece, characters = [], 0
+    if piece:
+        yield piece

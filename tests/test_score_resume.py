@@ -1,0 +1,245 @@
+"""A run that was cut off goes on to the same bytes; another run cannot pass for it."""
+
+import fcntl
+import io
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.errors import ScoreError
+from serving.model_folder import ModelFolder
+from serving.results import Options
+from serving.score.manifest import Ledger
+from serving.score.parts import Cut
+from tests.corpora import Runs, documents, jsonl, read_rows, write_corpus
+
+CUT = Cut(rows=3)
+
+
+@pytest.fixture
+def stories(tmp_path: Path) -> Path:
+    return write_corpus(tmp_path / "a.jsonl", documents(12))
+
+
+def cut_off(runs: Runs, *inputs: Path | str, to: Path, parts: int, **asked: Any) -> None:
+    """A run that ends as if by a kill, once so many parts are done."""
+    put = Ledger.put
+
+    def counted(ledger: Ledger, *rest: Any) -> None:
+        put(ledger, *rest)
+        if len(ledger.receipts) == parts:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "put", counted)
+        with pytest.raises(KeyboardInterrupt):
+            runs(*inputs, to=to, cut=CUT, **asked)
+
+
+def test_what_is_done_is_not_scored_again(runs: Runs, stories: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    cut_off(runs, stories, to=out, parts=2)
+    assert not out.exists()
+    runs.view.read = 0
+    outcome = runs(stories, to=out, cut=CUT)
+    assert runs.view.read == 6
+    assert (outcome.before.read, outcome.counts.read) == (6, 12)
+    assert [row["id"] for row in read_rows(out)] == [f"d{n}" for n in range(12)]
+    assert not Path(f"{out}.work").exists()
+
+
+def test_parts_may_be_done_in_any_order(runs: Runs, stories: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "w.jsonl", tmp_path / "o.jsonl"
+    runs(stories, to=whole, cut=CUT)
+    cut_off(runs, stories, to=out, parts=3)
+    for path in Path(f"{out}.work").glob("part-000001.*"):
+        path.unlink()
+    runs.view.read = 0
+    runs(stories, to=out, cut=CUT)
+    assert runs.view.read == 6  # of parts 1 and 3; part 2 had been done
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_part_that_was_damaged_is_made_again(runs: Runs, stories: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "w.jsonl", tmp_path / "o.jsonl"
+    runs(stories, to=whole, cut=CUT)
+    cut_off(runs, stories, to=out, parts=3)
+    part = Path(f"{out}.work", "part-000000.jsonl")
+    part.write_bytes(part.read_bytes()[:-5])
+    Path(f"{out}.work", "part-000004.jsonl.tmp").write_bytes(b"half a")
+    runs(stories, to=out, cut=CUT)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"options": Options(min_score=0.5)}, "min_score was None, now 0.5"),
+        ({"with_text": True}, "with_text was False, now True"),
+        ({"cut": Cut(rows=4)}, "part_rows was 3, now 4"),
+        ({"spans": Path("s.jsonl")}, "spans was None, now s.jsonl"),
+        ({"input": "changed"}, "a.jsonl has other content"),
+        ({"input": "more"}, "b.jsonl was not there before"),
+        ({"input": "gone"}, "a.jsonl has other content"),
+        ({"model": "other"}, "sha256 was"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_another_run_cannot_go_on_with_it(
+    runs: Runs,
+    stories: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    message: str,
+    is_finished: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = Path("o.jsonl")
+    if is_finished:
+        runs("a.jsonl", to=out, cut=CUT)
+    else:
+        cut_off(runs, "a.jsonl", to=out, parts=2)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("o.*") if path.is_file()}
+    inputs, asked = ["a.jsonl"], {"cut": CUT, **change}
+    match asked.pop("input", None):
+        case "changed":
+            stories.write_bytes(stories.read_bytes().replace(b"oil", b"tin", 1))
+        case "more":
+            inputs.append(str(shutil.copy("a.jsonl", "b.jsonl")))
+        case "gone":
+            stories.unlink()
+    if asked.pop("model", None):
+        shutil.copytree(runs.folder.path, "other")
+        manifest = Path("other", "manifest.json")
+        manifest.write_bytes(manifest.read_bytes() + b"\n")
+        runs.folder = ModelFolder.open("other")
+    with pytest.raises(ScoreError, match=f"{message}.*--restart"):
+        runs(*inputs, to=out, **asked)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("o.*") if path.is_file()} == before
+    outcome = runs(*inputs, to=out, **asked, restart=True)
+    assert outcome.before.read == 0
+    assert len(read_rows(out)) == outcome.counts.written
+
+
+def test_a_finished_run_is_known_again(runs: Runs, stories: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    first = runs(stories, to=out, cut=CUT)
+    runs.view.read = 0
+    again = runs(stories, to=out, cut=CUT)
+    assert runs.view.read == 0
+    assert again.counts == first.counts
+    out.write_bytes(out.read_bytes()[:-1])
+    with pytest.raises(ScoreError, match="no longer what the run wrote"):
+        runs(stories, to=out, cut=CUT)
+
+
+def test_an_output_that_was_taken_away_is_made_again(runs: Runs, stories: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    runs(stories, to=out, cut=CUT)
+    out.unlink()
+    stories.write_bytes(stories.read_bytes() + jsonl([{"text": "oil"}]))
+    cut_off(runs, stories, to=out, parts=1)
+    assert not Path(f"{out}.manifest.json").exists()
+    assert runs(stories, to=out, cut=CUT).counts.read == 13
+    assert len(read_rows(out)) == 13
+
+
+def test_a_run_of_another_version_is_refused(runs: Runs, stories: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    cut_off(runs, stories, to=out, parts=1)
+    kept = Path(f"{out}.work", "run.json")
+    kept.write_bytes(kept.read_bytes().replace(b'"format": 1,', b'"format": 0,'))
+    with pytest.raises(ScoreError, match="cuts runs otherwise"):
+        runs(stories, to=out, cut=CUT)
+    kept.write_bytes(b"{}")
+    with pytest.raises(ScoreError, match="not what a run of this version wrote"):
+        runs(stories, to=out, cut=CUT)
+
+
+def test_what_no_run_wrote_is_not_written_over(runs: Runs, stories: Path, tmp_path: Path) -> None:
+    (tmp_path / "o.jsonl").write_bytes(b"mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine").touch()
+    for out in (tmp_path / "o.jsonl", tmp_path / "folder"):
+        with pytest.raises(ScoreError, match="not from an unfinished run"):
+            runs(stories, to=out)
+    with pytest.raises(ScoreError, match="other things than parts"):
+        runs(stories, to=tmp_path / "folder", restart=True)
+    assert (tmp_path / "folder" / "mine").exists()
+    runs(stories, to=tmp_path / "o.jsonl", restart=True)
+    assert len(read_rows(tmp_path / "o.jsonl")) == 12
+
+
+def test_two_runs_do_not_write_the_same_output(runs: Runs, stories: Path, tmp_path: Path) -> None:
+    work = tmp_path / "o.jsonl.work"
+    work.mkdir()
+    with (work / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ScoreError, match="another run is at work"):
+            runs(stories, to=tmp_path / "o.jsonl")
+    runs(stories, to=tmp_path / "o.jsonl")
+
+
+def test_an_input_that_changes_while_it_is_read_is_noticed(runs: Runs, stories: Path, tmp_path: Path) -> None:
+    piece = runs.view.piece
+
+    def growing(analyses: Any) -> None:
+        piece(analyses)
+        with stories.open("ab") as file:
+            file.write(jsonl([{"text": "oil"}]))
+
+    runs.view.piece = growing  # type: ignore[method-assign]
+    with pytest.raises(ScoreError, match="changed while it was read"):
+        runs(stories, to=tmp_path / "o.jsonl", cut=CUT)
+    assert not (tmp_path / "o.jsonl").exists()
+
+
+def stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_stdin_goes_on_if_it_is_the_same(
+    runs: Runs, stories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out, content = tmp_path / "w.jsonl", tmp_path / "o.jsonl", stories.read_bytes()
+    stdin(monkeypatch, content)
+    runs("-", to=whole, cut=CUT)
+    stdin(monkeypatch, content)
+    cut_off(runs, "-", to=out, parts=2)
+    for other in (content.replace(b"oil", b"tin", 1), content[:100]):
+        stdin(monkeypatch, other)
+        with pytest.raises(ScoreError, match="not those that were read before"):
+            runs("-", to=out, cut=CUT)
+    stdin(monkeypatch, content)
+    runs("-", to=out, cut=CUT)
+    assert out.read_bytes() == whole.read_bytes()
+    stdin(monkeypatch, content)
+    with pytest.raises(ScoreError, match="cannot be compared"):
+        runs("-", to=out, cut=CUT)
+
+
+def test_a_full_disk_is_one_clear_line_and_can_be_gone_on_from(
+    runs: Runs, stories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "o.jsonl"
+    whole = tmp_path / "w.jsonl"
+    runs(stories, to=whole, cut=CUT)
+    room = [9]
+
+    def fsync(descriptor: int) -> None:
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("serving.score.outputs.os.fsync", fsync)
+        with pytest.raises(ScoreError, match=r"No space left on device.*run the same command again"):
+            runs(stories, to=out, cut=CUT)
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert runs(stories, to=out, cut=CUT).before.read > 0
+    assert out.read_bytes() == whole.read_bytes()
