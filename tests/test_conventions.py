@@ -1,6 +1,9 @@
 """Clients of others work by a changed URL: Hugging Face's own, and one that speaks Presidio."""
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -143,6 +146,29 @@ def test_the_services_limits_and_errors_hold(server: Server, path: str) -> None:
     )
     answer = httpx.post(f"{server.url}{path}", content=surrogate, headers=headers)
     assert "lone_surrogate" in problem(answer)
+
+
+def test_all_shapes_wait_in_one_line_and_leave_it(tiny_folder: Path) -> None:
+    with Server(Settings(model=tiny_folder, threads=1, max_queue_tokens=300)) as busy:
+        free = threading.Event()
+        busy.slow(lambda: free.wait(20))
+        long = "oil " * 200
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{busy.url}/hf/token-classification", json={"inputs": long}, timeout=0.5)
+        free.set()
+        while busy.service.admission.unanswered:  # its caller has left
+            time.sleep(0.01)
+        assert "embargo_cancelled_total 1.0" in httpx.get(f"{busy.url}/metrics").text
+        free.clear()
+        with ThreadPoolExecutor(1) as callers:
+            first = callers.submit(post, busy, "/hf/token-classification", {"inputs": long})
+            while not busy.service.admission.unanswered:
+                time.sleep(0.01)
+            refused = post(busy, "/presidio/analyze", {"text": long, "language": "en"})
+            problem(refused, 429)
+            assert int(refused.headers["retry-after"]) >= 1
+            free.set()
+            assert first.result().status_code == 200
 
 
 class PresidioClient:
