@@ -84,9 +84,9 @@ class Analyzer:
         other._labels = config.label_set()
         return other
 
-    def read(self, documents: Sequence[Document]) -> list[Reading | DocumentError]:
-        """Tokenise and run; one reading or one error a document, in order."""
-        readings = dict(self.readings(documents))
+    def read(self, documents: Sequence[Document], *, alone: bool = False) -> list[Reading | DocumentError]:
+        """Tokenise and run; one reading or one error a document, in order. `alone`: as `readings` has it."""
+        readings = dict(self.readings(documents, alone=alone))
         return [readings[number] for number in range(len(documents))]
 
     def readings(

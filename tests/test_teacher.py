@@ -14,10 +14,12 @@ from serving.tokens import TokenStream
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument
 from training.data import TrainingData
+from training.formats.jsonl import write_rows
 from training.loss import soft_tag_loss
 from training.schema import Schema
 from training.teacher import Teachers
 from training.train import Run, Training
+from training.unlabelled import draw_unlabelled
 
 
 def quiet(done: int, total: int, line: str) -> None:
@@ -164,3 +166,17 @@ def test_labels_that_are_known_are_not_taught(student: Training, plain: list[Ann
     assert not bool(batch.labels_soft[at])
     assert batch.soft_tags.shape == (len(batch.taught), len(student.schema.tags))
     np.testing.assert_allclose(batch.soft_tags.sum(1).numpy(), 1, atol=1e-5)
+
+
+def test_unlabelled_text_is_drawn_by_seed_and_holds_nothing_held_out(tmp_path: Path) -> None:
+    held = {"Two workers said the bank of Russia " * 5, "short one"}
+    texts = [f"Oil and coal in port {n}. " * 9 for n in range(20)]
+    rows = [*texts, *(f"Before. {text} After." for text in held), *held]
+    file = tmp_path / "texts.jsonl"
+    write_rows(file, ({"text": text, "title": 5} for text in rows))
+    drawn = [document.text for document in draw_unlabelled([file], 15, 3, held)]
+    assert len(set(drawn)) == 15
+    assert set(drawn) <= set(texts)
+    assert drawn == [document.text for document in draw_unlabelled([file], 15, 3, held)]
+    assert drawn != [document.text for document in draw_unlabelled([file], 15, 4, held)]
+    assert len(draw_unlabelled([file], 99, 3, held)) == 20

@@ -126,6 +126,7 @@ def test_a_checkpoint_of_another_run_is_refused(
         ("name_types = [1]", "list of strings"),
         ("documents = -1", "0 for all"),
         ("layers = -1", "0 for all"),
+        ("patience = 0", "1 or more"),
         ("lower_case_share = 0.6\nupper_case_share = 0.6", "together over 1"),
         ("name_types = 'PERSON'", "expected list of strings"),
     ],
