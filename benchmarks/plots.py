@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.line_up import OWN
+from benchmarks.report import QUICK_SAYS
 
 _OTHERS = ("#4c78a8", "#72b7b2", "#54a24b", "#eeca3b", "#b279a2", "#ff9da6", "#9d755d", "#79706e", "#d67195")
 _OURS = ("#c4161c", "#f58518")
-_MARKS = "osD^vP*X<>"
+_MARKS = "D^vP*X<>sd"
 
 
 def plot(found: Mapping[str, Any], folder: Path) -> None:
@@ -42,6 +43,10 @@ def _styles(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return styles
 
 
+def _caution(found: Mapping[str, Any]) -> str:
+    return f"\n{QUICK_SAYS}" if found["quick"] else ""
+
+
 def _against_length(axis: Axes, found: Mapping[str, Any], styles: Mapping[str, dict[str, Any]]) -> None:
     lengths = sorted(
         int(name.removeprefix("words_")) for name in found["slices"] if name.startswith("words_")
@@ -55,7 +60,9 @@ def _against_length(axis: Axes, found: Mapping[str, Any], styles: Mapping[str, d
     axis.set_ylim(bottom=0)
     axis.set_xlabel("words a document")
     axis.set_ylabel("words per second")
-    axis.set_title(f"Speed by length, {found['threads']} threads, {found['cpu']}", fontsize=11)
+    axis.set_title(
+        f"Speed by length, {found['threads']} threads, {found['cpu']}{_caution(found)}", fontsize=11
+    )
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axis.grid(alpha=0.3)
     axis.figure.legend(loc="outside right upper", fontsize=8, frameon=False)
@@ -83,7 +90,7 @@ def _against_accuracy(axis: Axes, found: Mapping[str, Any], styles: Mapping[str,
     axis.set_xlim(left=0)
     axis.set_xlabel(f"words per second ({int(slice[6:]):,} documents of mixed length)")
     axis.set_ylabel("strict span micro-F1, 95% interval")
-    axis.set_title("Speed and accuracy: better is up and to the right", fontsize=11)
+    axis.set_title(f"Speed and accuracy: better is up and to the right{_caution(found)}", fontsize=11)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axis.grid(alpha=0.3)
     axis.figure.legend(loc="outside right upper", fontsize=8, frameon=False)

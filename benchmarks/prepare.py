@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.converted import made_once
 from benchmarks.protocol import SystemFailed
 from serving.model_folder import FILES, ModelFolder, file_sha256
 from training.export import trace_graph
@@ -24,13 +25,11 @@ def checkpoint_folder(model: ModelFolder, build: Path) -> Path:
 
 def plain_graph(model: ModelFolder, folder: Path) -> Path:
     """The checkpoint as PyTorch exports it, made once: what a peer's own converter would start from."""
-    graph = folder / "exported" / FILES.graph
-    if not graph.is_file():
-        graph.parent.mkdir(parents=True, exist_ok=True)
-        partial = graph.with_name("partial.onnx")
-        trace_graph(load_trained(model)[0], partial)
-        partial.rename(graph)
-    return graph
+
+    def export(target: Path) -> None:
+        trace_graph(load_trained(model)[0], target / FILES.graph)
+
+    return made_once(folder / "exported", export) / FILES.graph
 
 
 def spacy_pipeline(folder: Path) -> Path:

@@ -21,6 +21,7 @@ from training.corpus import AnnotatedDocument
 from training.schema import Schema
 
 MIB = 1 << 20
+QUICK_SAYS = "A quick run: it shows that everything runs, and measures nothing."
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,12 +221,13 @@ def markdown(found: Mapping[str, Any]) -> str:
         for name, system in found["systems"].items()
         if system["failure"]
     )
+    caution = f"{QUICK_SAYS}\n\n" if found["quick"] else ""
     dev = found["dev_documents"]
     return (
-        f"{body}\n\n"
+        f"{caution}{body}\n\n"
         f"Words a second (one short text: milliseconds) on {found['threads']} threads of {found['cpu']}; "
-        f"behind it how many times as fast `{found['model']['name']}-v{found['model']['version']}` is, median of "
-        f"ratios and their range over interleaved rounds; accuracy on {dev} documents.\n{failures}"
+        f"behind it how many times as fast the first row is, median of ratios and their range over "
+        f"interleaved rounds; accuracy on {dev} documents.\n{failures}"
     )
 
 

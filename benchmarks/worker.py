@@ -10,7 +10,8 @@
 | `{"do": "read", "slice": "mixed_64"}` | `{"seconds": …, "peak_rss_bytes": …}`, measured here |
 | `{"do": "answers", "slice": "dev"}` | `{"answers": […]}`, of each document |
 
-An answer about a document is `{"id", "entities", "title_entities", "cats", "logits"}`. What fails is answered by `{"error": "…"}`. Whatever a library prints goes to stderr.
+An answer about a document is `{"id", "entities", "title_entities", "cats", "logits"}`. What fails is
+answered by `{"error": "…"}`. Whatever a library prints goes to stderr.
 """
 
 import importlib

@@ -13,6 +13,7 @@ from ctranslate2.converters import utils
 from ctranslate2.specs import common_spec, transformer_spec
 from safetensors.numpy import load_file
 
+from benchmarks.converted import made_once
 from benchmarks.protocol import Choice, Given
 from benchmarks.reader import EncoderReader, by_length
 from serving.forward import Batch, TokenOutputs
@@ -43,9 +44,10 @@ class CTranslate2Encoder:
         weights = {
             name: array.astype(np.float32) for name, array in load_file(given.model / FILES.weights).items()
         }
-        folder = given.scratch / "ctranslate2"
-        if not (folder / "model.bin").is_file():
-            _convert(given.model, weights, folder)
+        folder = made_once(
+            given.scratch / f"ctranslate2-{ctranslate2.__version__}",
+            lambda target: _convert(given.model, weights, target),
+        )
         inter, intra = int(choice["inter"]), int(choice["intra"])
         self._encoder = ctranslate2.Encoder(
             str(folder), compute_type=self._compute_type, inter_threads=inter, intra_threads=intra
@@ -129,7 +131,6 @@ def _convert(model: Path, weights: Weights, folder: Path) -> None:
     spec.register_vocabulary(sorted(vocabulary, key=vocabulary.__getitem__))
     spec.validate()
     spec.optimize()
-    folder.mkdir(parents=True, exist_ok=True)
     spec.save(str(folder))
 
 

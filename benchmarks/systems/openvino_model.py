@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
+from benchmarks.converted import made_once
 from benchmarks.protocol import Choice, Given
 from benchmarks.reader import EncoderReader, by_length
 from serving.errors import DocumentError
@@ -20,6 +21,7 @@ from serving.tokens import Tokenizer
 from training.corpus import read_corpus
 
 _CALIBRATION_DOCUMENTS = 150
+_GRAPH = "model.xml"
 
 
 class OpenVinoModel:
@@ -74,18 +76,17 @@ def _quantised(given: Given) -> Path:
     """Weights and activations in int8, calibrated on windows of training documents."""
     import nncf
 
-    made = given.scratch / "openvino-int8" / "model.xml"
-    if not made.is_file():
-        model = openvino.Core().read_model(given.graph)
+    def quantise(target: Path) -> None:
         windows = [batch._asdict() for batch in _calibration(given)]
         quantised = nncf.quantize(
-            model,
+            openvino.Core().read_model(given.graph),
             nncf.Dataset(windows),
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(windows),
         )
-        openvino.save_model(quantised, made, compress_to_fp16=False)
-    return made
+        openvino.save_model(quantised, target / _GRAPH, compress_to_fp16=False)
+
+    return made_once(given.scratch / f"openvino-int8-nncf-{nncf.__version__}", quantise) / _GRAPH
 
 
 def _calibration(given: Given) -> Iterator[Batch]:

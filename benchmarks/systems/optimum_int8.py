@@ -1,7 +1,9 @@
 """The same graph quantised by optimum-onnx, as its documentation shows for CPUs."""
 
+from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.converted import made_once
 from benchmarks.protocol import Given
 from benchmarks.systems.onnx_runtime import OnnxRuntime
 
@@ -16,13 +18,13 @@ class OptimumInt8(OnnxRuntime):
         from optimum.onnxruntime import ORTQuantizer
         from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
-        folder = given.scratch / f"optimum-{_instructions()}"
-        made = folder / f"{given.graph.stem}_quantized.onnx"
-        if not made.is_file():
+        def quantise(target: Path) -> None:
             settings = getattr(AutoQuantizationConfig, _instructions())(is_static=False, per_channel=True)
             quantizer = ORTQuantizer.from_pretrained(given.graph.parent, file_name=given.graph.name)
-            quantizer.quantize(save_dir=folder, quantization_config=settings)
-        return made
+            quantizer.quantize(save_dir=target, quantization_config=settings)
+
+        name = f"optimum-onnx-{version('optimum-onnx')}-{_instructions()}"
+        return made_once(given.scratch / name, quantise) / f"{given.graph.stem}_quantized.onnx"
 
 
 def _instructions() -> str:

@@ -59,12 +59,12 @@ def _entities(document: Document, field: Any, found: Iterator[Sequence[dict[str,
         yield Entity(kind, start, end, text[start:end], score, field)
 
 
-class _WithTokenTypes(TokenClassificationPipeline):  # type: ignore[misc]
+class _WithTokenTypes(TokenClassificationPipeline):
     """Adds what our tokenizer puts into `token_type_ids`; the tokens are the same."""
 
     token_types: Tokenizer
 
-    def preprocess(self, sentence: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+    def preprocess(self, sentence: str, **parameters: Any) -> Any:  # type: ignore[override]
         """One input a window."""
         (stream,) = self.token_types.encode([Document(sentence)])
         assert isinstance(stream, TokenStream)
