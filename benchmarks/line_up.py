@@ -102,7 +102,8 @@ def line_up(own: Sequence[Path], spacy_model: Path, train_spacy: Callable[[], ob
         ),
         Entry(
             "spaCy CNN",
-            "ner and textcat_multilabel trained on the same corpora, best number of processes",
+            "ner and textcat_multilabel trained on the same corpora, best number of processes; memory is "
+            "that of the first process alone",
             "benchmarks.systems.spacy_cnn:SpacyCnn",
             base,
             {"pipeline": str(spacy_model)},

@@ -40,7 +40,7 @@ from serving.tokens import TokenStream
 from serving.windows import Window
 from tests.conftest import ROOT
 from training.cli import app
-from training.corpus import AnnotatedDocument
+from training.corpus import AnnotatedDocument, Span
 from training.schema import Schema
 
 FAKE = "tests.fake_system:FakeSystem"
@@ -449,7 +449,16 @@ def test_spans_without_a_document_head_have_no_label_figures(schema: Schema) -> 
     assert found["label_macro_f1"] is None
     assert found["span_micro_f1"] == 0.0
     assert found["span_f1_against_embargo"] == 1.0
+    assert found["equal_accuracy"] is True
     assert accuracy(gold, ours, ours, schema)["label_macro_f1"] is not None
+
+
+def test_spans_that_are_worse_are_not_of_equal_accuracy(schema: Schema) -> None:
+    gold = [AnnotatedDocument("a", "Kim met Li", (Span(0, 3, "PERSON"),), ("relief",))]
+    row = {"id": "a", "title_entities": [], "cats": [], "logits": None}
+    ours, theirs = [{**row, "entities": [[0, 3, "PERSON"]]}], [{**row, "entities": []}]
+    assert accuracy(gold, theirs, ours, schema)["equal_accuracy"] is False
+    assert accuracy(gold, ours, theirs, schema)["equal_accuracy"] is True
 
 
 # A whole run
