@@ -24,7 +24,7 @@ train: .venv/training.done ## retrain on DATA (EXTRA= more corpora, FROM= start,
 evaluate: .venv/training.done ## measure MODEL on DATA: table, JSON, a page with plots and errors
 	$(BIN)/embargo evaluate --model $(MODEL) --data "$(DATA) $(wildcard ../shared/real/dev.jsonl)"
 
-bench: .venv/baselines.done ## read the same documents in MODEL (ALSO= more of ours) and in every peer, by turns; QUICK=1 tries it out
+bench: .venv/baselines.done ## speed and accuracy of MODEL (ALSO= more of ours) and its peers, by turns (QUICK=1 tries it)
 	$(BIN)/python -m benchmarks --model "$(MODEL) $(ALSO)" $(if $(QUICK),--quick)
 
 baselines: .venv/baselines.done ## train lookup, TF-IDF and spaCy on DATA (EXTRA=) for `make evaluate`
