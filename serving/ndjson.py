@@ -22,7 +22,7 @@ from serving.calls import Cancellation
 from serving.errors import AbandonedError, RequestError
 from serving.logs import log
 
-_LINES, _BYTES = 32, 256 * 1024
+_LINES, _BYTES = 32, 64 * 1024
 """A chunk of lines that is read together holds at most so many."""
 _WAITING_LINES = 32
 _CHUNKS_AHEAD = 3

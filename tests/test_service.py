@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -194,25 +195,45 @@ def test_a_slow_body_is_given_up(tiny_folder: Path) -> None:
 
 
 def test_beyond_the_line_requests_are_refused_and_told_when_to_come_back(tiny_folder: Path) -> None:
-    with Server(Settings(model=tiny_folder, threads=1, max_queue_tokens=300)) as server:
+    with Server(Settings(model=tiny_folder, threads=1, max_queue_tokens=100)) as server:
         free = threading.Event()
         server.slow(lambda: free.wait(20))
-        long = body("oil " * 200)
+        long = body("oil " * 200)  # a request is charged a quarter of the limit at most
 
         def ask() -> httpx.Response:
             return httpx.post(f"{server.url}/v1/analyze", json=long, timeout=30)
 
-        with ThreadPoolExecutor(1) as callers:
-            first = callers.submit(ask)
-            while not server.service.admission.unanswered:
+        with ThreadPoolExecutor(4) as callers:
+            taken = [callers.submit(ask) for _ in range(4)]
+            while server.service.admission.unanswered < 100:
                 time.sleep(0.01)
             refused = ask()
             assert refused.status_code == 429
             assert 1 <= int(refused.headers["retry-after"]) <= 120
             free.set()
-            assert first.result().status_code == 200
+            assert [answer.result().status_code for answer in taken] == [200] * 4
         assert ask().status_code == 200
         assert server.service.admission.unanswered == 0
+
+
+def test_short_requests_too_are_refused_when_all_places_are_taken(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.admission.PLACES", 3)
+    with Server(Settings(model=tiny_folder, threads=1)) as server:
+        free = threading.Event()
+        server.slow(lambda: free.wait(20))
+
+        def ask() -> int:
+            return httpx.post(f"{server.url}/v1/analyze", json=body("oil"), timeout=30).status_code
+
+        with ThreadPoolExecutor(3) as callers:
+            taken = [callers.submit(ask) for _ in range(3)]
+            while server.service.admission.unanswered < 3:
+                time.sleep(0.01)
+            assert ask() == 429
+            free.set()
+            assert [answer.result() for answer in taken] == [200] * 3
 
 
 def test_what_a_caller_left_is_not_run(server: Server) -> None:
@@ -238,9 +259,16 @@ def test_what_a_caller_left_is_not_run(server: Server) -> None:
 
 def test_an_answer_that_takes_too_long_is_503(tiny_folder: Path) -> None:
     with Server(Settings(model=tiny_folder, threads=1, answer_seconds=0.2)) as server:
-        server.slow(lambda: time.sleep(0.5))
+        free = threading.Event()
+        server.slow(lambda: free.wait(20))
         answer = httpx.post(f"{server.url}/v1/analyze", json=body("oil " * 100), timeout=20)
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        # The pass still runs: nobody waits for it. Another try would take as long.
+        assert (answer.status_code, answer.json()["title"]) == (503, "Too slow")
+        assert "retry-after" not in answer.headers
+        assert server.service.admission.unanswered
+        free.set()
+        while server.service.admission.unanswered:
+            time.sleep(0.01)
 
 
 def test_many_callers_get_their_own_answers(server: Server) -> None:
@@ -438,13 +466,41 @@ def test_the_wait_that_is_told_follows_the_speed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     seen: list[int] = []
     admission = Admission(1000, seen.append)
-    with admission(1000):
-        now[0] = 10.0  # 100 tokens a second
-    with admission(900), pytest.raises(RequestError) as refused, admission(1100):
-        pass
-    assert refused.value.headers["Retry-After"] == "10"
-    assert admission.unanswered == 0
-    with admission(5000):  # an idle server takes what comes
-        assert admission.unanswered == 5000
-    assert (max(seen), seen[-1]) == (5000, 0)
+    with admission(250):
+        now[0] = 10.0  # 25 tokens a second
+    with ExitStack() as taken:
+        for _ in range(3):
+            taken.enter_context(admission(250))
+        taken.enter_context(admission(200))
+        with pytest.raises(RequestError) as refused, admission(1_000_000):  # charged 250 of 50 free
+            pass
+    assert refused.value.headers["Retry-After"] == "8"
+    assert (admission.unanswered, max(seen), seen[-1]) == (0, 950, 0)
     assert estimated_tokens(4000) == 1001
+
+
+def test_streams_wait_for_room_and_leave_half_of_it_to_others() -> None:
+    admission = Admission(100)
+    order: list[int] = []
+
+    async def chunk(number: int, free: anyio.Event) -> None:
+        async with admission.room(25):
+            order.append(number)
+            await free.wait()
+
+    async def callers() -> None:
+        free = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            for number in range(4):
+                tasks.start_soon(chunk, number, free)
+            await anyio.wait_all_tasks_blocked()
+            assert (order, admission.unanswered) == ([0, 1], 50)
+            with admission(1000), admission(1000), pytest.raises(RequestError), admission(1):
+                pass
+            with anyio.move_on_after(0):  # one that leaves while it waits
+                await chunk(4, free)
+            free.set()
+
+    anyio.run(callers)
+    assert order == [0, 1, 2, 3]
+    assert admission.unanswered == 0
