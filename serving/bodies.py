@@ -53,21 +53,27 @@ async def unpacked(request: Request, chunk_limit: int) -> AsyncIterator[bytes]:
         raise RequestError(
             415, "Unsupported encoding", f"Got Content-Encoding {encoding!r}; expected gzip or none."
         )
-    unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding == "gzip" else None
+    unpack = _gunzip() if encoding == "gzip" else None
     try:
         async for chunk in request.stream():
             if unpack is None:
                 yield chunk
                 continue
             while chunk:  # a small packed piece may hold a very large one
+                if unpack.eof:
+                    unpack = _gunzip()  # a gzip file may have several members
                 yield unpack.decompress(chunk, chunk_limit)
-                chunk = unpack.unconsumed_tail
+                chunk = unpack.unconsumed_tail or unpack.unused_data
     except zlib.error as error:
         raise RequestError(400, "Broken gzip", f"The body is no gzip: {error}.") from error
     except ClientDisconnect as error:
         raise RequestError(400, "Body broken off", "The connection ended before the body did.") from error
     if unpack is not None and not unpack.eof:
         raise RequestError(400, "Broken gzip", "The packed body ends too early; send it whole.")
+
+
+def _gunzip() -> "zlib._Decompress":
+    return zlib.decompressobj(zlib.MAX_WBITS | 16)
 
 
 def _too_large(limit: int) -> RequestError:

@@ -28,6 +28,7 @@ from serving.admission import Admission, estimated_tokens
 from serving.app import _swap, create_app
 from serving.errors import RequestError
 from serving.forward import Batch, TokenOutputs
+from serving.problems import problem
 from serving.settings import Settings
 from tests.conftest import ROOT
 
@@ -162,9 +163,21 @@ def test_gzip_both_ways(server: Server) -> None:
     assert len(streamed.text.splitlines()) == 40
 
 
+def test_all_members_of_a_gzip_are_read(server: Server) -> None:
+    content = b"".join(gzip.compress(line) for line in lines(3).splitlines(keepends=True))
+    headers = {**NDJSON, "content-encoding": "gzip"}
+    answer = httpx.post(f"{server.url}/v1/analyze", content=content, headers=headers)
+    assert len(answer.text.splitlines()) == 3
+
+
 @pytest.mark.parametrize(
     ("content", "encoding", "status"),
-    [(b"no gzip", "gzip", 400), (gzip.compress(b"{}")[:-6], "gzip", 400), (b"{}", "br", 415)],
+    [
+        (b"no gzip", "gzip", 400),
+        (gzip.compress(b"{}")[:-6], "gzip", 400),
+        (gzip.compress(b"{}") + b"junk", "gzip", 400),
+        (b"{}", "br", 415),
+    ],
 )
 def test_broken_packing_is_a_problem(server: Server, content: bytes, encoding: str, status: int) -> None:
     headers = {"content-type": "application/json", "content-encoding": encoding}
@@ -307,6 +320,24 @@ def test_ids_and_safe_headers_come_with_every_answer(server: Server) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
     odd = httpx.get(f"{server.url}/healthz", headers={"x-request-id": "a b"})
     assert len(odd.headers["x-request-id"]) == 32
+
+
+def test_an_unexpected_error_is_counted_and_has_an_id_and_safe_headers(server: Server) -> None:
+    def fail() -> None:
+        raise RuntimeError("quotes a document")
+
+    server.slow(fail)
+    answer = httpx.post(f"{server.url}/v1/analyze", json=body("oil"), headers={"x-request-id": "abc-2"})
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert answer.headers["x-request-id"] == "abc-2"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "quotes" not in answer.text
+    counted = 'http_requests_total{method="POST",route="/v1/analyze",status="500"} 1.0'
+    assert counted in httpx.get(f"{server.url}/metrics").text
+
+
+def test_a_problem_may_quote_a_lone_surrogate() -> None:
+    assert orjson.loads(problem(422, "Invalid", "got \ud800").body)["detail"] == "got ?"
 
 
 def test_other_origins_only_where_allowed(tiny_folder: Path) -> None:
