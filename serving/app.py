@@ -83,6 +83,9 @@ def _swap(app: FastAPI) -> None:
     except EmbargoError as error:
         app.state.metrics.swaps.labels("refused").inc()
         log.error("model not replaced: %s", error)
+    except Exception:  # a damaged graph or tokenizer: what their libraries raise is not known
+        app.state.metrics.swaps.labels("refused").inc()
+        log.exception("model not replaced")
     else:
         app.state.metrics.swaps.labels("loaded").inc()
 

@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -64,15 +66,15 @@ class Server:
 
     def slow(self, wait: Callable[[], object]) -> None:
         """Make every forward pass wait first."""
-        runner = self.service.model.current.analyzer.run
-        forward = runner._forward
+        passes = self.service.model.current.analyzer.run.passes
+        forward = passes.forward
 
         def slowly(batch: Batch) -> TokenOutputs:
             wait()
             outputs: TokenOutputs = forward(batch)
             return outputs
 
-        runner._forward = slowly
+        passes.forward = slowly
 
 
 @pytest.fixture
@@ -388,11 +390,18 @@ def test_another_model_takes_over_without_a_lost_request(tiny_folder: Path, tmp_
         assert after != before
         assert after in seen <= {before, after}
 
+        replaced = weakref.ref(server.service.model.current.analyzer.run)
+        _swap(server.app)
+        assert replaced() is None
+
         (folder / "config.json").write_bytes(b"{}")
         assert httpx.get(f"{server.url}/readyz").status_code == 503
         _swap(server.app)
+        (folder / "manifest.json").write_bytes(b'{"files": 5}')
+        assert httpx.get(f"{server.url}/readyz").status_code == 503
+        _swap(server.app)
         assert httpx.get(f"{server.url}/v1/model").json()["sha256"] == after
-        assert 'embargo_model_loads_total{result="refused"} 1.0' in httpx.get(f"{server.url}/metrics").text
+        assert 'embargo_model_loads_total{result="refused"} 2.0' in httpx.get(f"{server.url}/metrics").text
 
 
 def test_texts_that_come_again_are_answered_from_the_cache(tiny_folder: Path) -> None:
@@ -425,8 +434,10 @@ class Process:
         code = "from training.cli import main; main()"
         command = [sys.executable, "-c", code, "serve", "--model", str(model), "--port", str(self.port)]
         settings = {f"EMBARGO_{name.upper()}": value for name, value in environment.items()}
+        # A file and no pipe: a pipe that nobody empties would stop the service.
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
-            [*command, *flags], env={**os.environ, **settings}, stderr=subprocess.PIPE, cwd=ROOT
+            [*command, *flags], env={**os.environ, **settings}, stderr=self._log, cwd=ROOT
         )
 
     def __enter__(self) -> "Process":
@@ -441,7 +452,10 @@ class Process:
 
     def __exit__(self, *unused: object) -> None:
         self.process.terminate()
-        _, self.errors = self.process.communicate(timeout=30)
+        self.process.wait(timeout=30)
+        with self._log:
+            self._log.seek(0)
+            self.errors = self._log.read()
 
     def workers(self) -> list[int]:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
