@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +30,8 @@ Item = Document | tuple[str | int, DocumentError]
 
 _STREAM_CALLS = 16
 """Threads that wait for the engine with lines of streams; what they hold is admission's matter."""
+_BODIES_AT_ONCE = 8
+"""Bodies of full length that may be in memory; of short ones many more."""
 _GZIP_FROM = 4096
 _GZIP_LEVEL = 4
 
@@ -61,6 +64,9 @@ class Service:
     calls: anyio.CapacityLimiter
     """Threads that wait for the engine; one for each place of admission, so nobody waits for them."""
     streams: anyio.CapacityLimiter
+    held: bodies.Held
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the service is about to stop."""
     abandoned: set[asyncio.Task[Any]] = field(default_factory=set)
     """Calls that nobody waits for and that have not ended yet."""
 
@@ -71,27 +77,33 @@ class Service:
         model = ServedModel(settings, metrics)
         parsing = anyio.CapacityLimiter(available_cpus())
         calls, streams = anyio.CapacityLimiter(PLACES), anyio.CapacityLimiter(_STREAM_CALLS)
-        return cls(settings, model, admission, metrics, parsing, calls, streams)
+        held = bodies.Held(_BODIES_AT_ONCE * settings.max_body_bytes)
+        return cls(settings, model, admission, metrics, parsing, calls, streams, held)
 
     async def answer(self, request: Request) -> Response:
         """`POST /v1/analyze`: a batch in one body, or a stream of lines."""
         if bodies.media_type(request, bodies.JSON, bodies.NDJSON) == bodies.JSON:
             return await self.answer_json(request, _native)
         options = api.options(api.options_of_query(request.query_params))
+        bodies.content_encoding(request)  # 415 while there still is a status to say it with
         self.admission.check()
         loaded = self.model.current
         return NdjsonResponse(
             request, partial(self._answer_lines, loaded, options), self.settings.max_line_bytes,
-            gzip=_wants_gzip(request),
+            gzip=_wants_gzip(request), stopping=self.stopping,
         )  # fmt: skip
 
     async def answer_json(self, request: Request, understand: Understand) -> Response:
         """One body of JSON, in whatever shape `understand` knows."""
         bodies.media_type(request, bodies.JSON)
-        content = await bodies.read_body(request, self.settings.max_body_bytes, self.settings.body_seconds)
-        cancellation = Cancellation()
-        work = self._answer_body(content, understand, cancellation, packed=_wants_gzip(request))
-        answered = await self._while_listening(request, work, cancellation)
+        # About what it costs is known before it is read.
+        self.admission.check(estimated_tokens(bodies.declared_bytes(request)))
+        with self.held.body() as add:
+            settings = self.settings
+            content = await bodies.read_body(request, settings.max_body_bytes, settings.body_seconds, add)
+            cancellation = Cancellation()
+            work = self._answer_body(content, understand, cancellation, packed=_wants_gzip(request))
+            answered = await self._while_listening(request, work, cancellation)
         return answered or Response(status_code=499)  # nobody is there to read it
 
     async def _answer_body(
@@ -205,7 +217,11 @@ def _response(answer: bytes, further: Mapping[str, str], *, packed: bool) -> Res
 
 
 def _wants_gzip(request: Request) -> bool:
-    return "gzip" in request.headers.get("accept-encoding", "")
+    for part in request.headers.get("accept-encoding", "").lower().split(","):
+        coding, _, weight = part.replace(" ", "").partition(";")
+        if coding == "gzip":
+            return not re.fullmatch(r"q=0(\.0*)?", weight)
+    return False
 
 
 def _cost(items: Sequence[Item]) -> int:
