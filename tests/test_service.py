@@ -8,10 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from serving.admission import Admission, estimated_tokens
 from serving.app import _swap, create_app
 from serving.errors import RequestError
 from serving.forward import Batch, TokenOutputs
+from serving.problems import problem
 from serving.settings import Settings
 from tests.conftest import ROOT
 
@@ -62,15 +66,15 @@ class Server:
 
     def slow(self, wait: Callable[[], object]) -> None:
         """Make every forward pass wait first."""
-        runner = self.service.model.current.analyzer.run
-        forward = runner._forward
+        passes = self.service.model.current.analyzer.run.passes
+        forward = passes.forward
 
         def slowly(batch: Batch) -> TokenOutputs:
             wait()
             outputs: TokenOutputs = forward(batch)
             return outputs
 
-        runner._forward = slowly
+        passes.forward = slowly
 
 
 @pytest.fixture
@@ -161,9 +165,21 @@ def test_gzip_both_ways(server: Server) -> None:
     assert len(streamed.text.splitlines()) == 40
 
 
+def test_all_members_of_a_gzip_are_read(server: Server) -> None:
+    content = b"".join(gzip.compress(line) for line in lines(3).splitlines(keepends=True))
+    headers = {**NDJSON, "content-encoding": "gzip"}
+    answer = httpx.post(f"{server.url}/v1/analyze", content=content, headers=headers)
+    assert len(answer.text.splitlines()) == 3
+
+
 @pytest.mark.parametrize(
     ("content", "encoding", "status"),
-    [(b"no gzip", "gzip", 400), (gzip.compress(b"{}")[:-6], "gzip", 400), (b"{}", "br", 415)],
+    [
+        (b"no gzip", "gzip", 400),
+        (gzip.compress(b"{}")[:-6], "gzip", 400),
+        (gzip.compress(b"{}") + b"junk", "gzip", 400),
+        (b"{}", "br", 415),
+    ],
 )
 def test_broken_packing_is_a_problem(server: Server, content: bytes, encoding: str, status: int) -> None:
     headers = {"content-type": "application/json", "content-encoding": encoding}
@@ -194,25 +210,45 @@ def test_a_slow_body_is_given_up(tiny_folder: Path) -> None:
 
 
 def test_beyond_the_line_requests_are_refused_and_told_when_to_come_back(tiny_folder: Path) -> None:
-    with Server(Settings(model=tiny_folder, threads=1, max_queue_tokens=300)) as server:
+    with Server(Settings(model=tiny_folder, threads=1, max_queue_tokens=100)) as server:
         free = threading.Event()
         server.slow(lambda: free.wait(20))
-        long = body("oil " * 200)
+        long = body("oil " * 200)  # a request is charged a quarter of the limit at most
 
         def ask() -> httpx.Response:
             return httpx.post(f"{server.url}/v1/analyze", json=long, timeout=30)
 
-        with ThreadPoolExecutor(1) as callers:
-            first = callers.submit(ask)
-            while not server.service.admission.unanswered:
+        with ThreadPoolExecutor(4) as callers:
+            taken = [callers.submit(ask) for _ in range(4)]
+            while server.service.admission.unanswered < 100:
                 time.sleep(0.01)
             refused = ask()
             assert refused.status_code == 429
             assert 1 <= int(refused.headers["retry-after"]) <= 120
             free.set()
-            assert first.result().status_code == 200
+            assert [answer.result().status_code for answer in taken] == [200] * 4
         assert ask().status_code == 200
         assert server.service.admission.unanswered == 0
+
+
+def test_short_requests_too_are_refused_when_all_places_are_taken(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.admission.PLACES", 3)
+    with Server(Settings(model=tiny_folder, threads=1)) as server:
+        free = threading.Event()
+        server.slow(lambda: free.wait(20))
+
+        def ask() -> int:
+            return httpx.post(f"{server.url}/v1/analyze", json=body("oil"), timeout=30).status_code
+
+        with ThreadPoolExecutor(3) as callers:
+            taken = [callers.submit(ask) for _ in range(3)]
+            while server.service.admission.unanswered < 3:
+                time.sleep(0.01)
+            assert ask() == 429
+            free.set()
+            assert [answer.result() for answer in taken] == [200] * 3
 
 
 def test_what_a_caller_left_is_not_run(server: Server) -> None:
@@ -238,9 +274,16 @@ def test_what_a_caller_left_is_not_run(server: Server) -> None:
 
 def test_an_answer_that_takes_too_long_is_503(tiny_folder: Path) -> None:
     with Server(Settings(model=tiny_folder, threads=1, answer_seconds=0.2)) as server:
-        server.slow(lambda: time.sleep(0.5))
+        free = threading.Event()
+        server.slow(lambda: free.wait(20))
         answer = httpx.post(f"{server.url}/v1/analyze", json=body("oil " * 100), timeout=20)
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        # The pass still runs: nobody waits for it. Another try would take as long.
+        assert (answer.status_code, answer.json()["title"]) == (503, "Too slow")
+        assert "retry-after" not in answer.headers
+        assert server.service.admission.unanswered
+        free.set()
+        while server.service.admission.unanswered:
+            time.sleep(0.01)
 
 
 def test_many_callers_get_their_own_answers(server: Server) -> None:
@@ -279,6 +322,24 @@ def test_ids_and_safe_headers_come_with_every_answer(server: Server) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
     odd = httpx.get(f"{server.url}/healthz", headers={"x-request-id": "a b"})
     assert len(odd.headers["x-request-id"]) == 32
+
+
+def test_an_unexpected_error_is_counted_and_has_an_id_and_safe_headers(server: Server) -> None:
+    def fail() -> None:
+        raise RuntimeError("quotes a document")
+
+    server.slow(fail)
+    answer = httpx.post(f"{server.url}/v1/analyze", json=body("oil"), headers={"x-request-id": "abc-2"})
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert answer.headers["x-request-id"] == "abc-2"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "quotes" not in answer.text
+    counted = 'http_requests_total{method="POST",route="/v1/analyze",status="500"} 1.0'
+    assert counted in httpx.get(f"{server.url}/metrics").text
+
+
+def test_a_problem_may_quote_a_lone_surrogate() -> None:
+    assert orjson.loads(problem(422, "Invalid", "got \ud800").body)["detail"] == "got ?"
 
 
 def test_other_origins_only_where_allowed(tiny_folder: Path) -> None:
@@ -329,11 +390,18 @@ def test_another_model_takes_over_without_a_lost_request(tiny_folder: Path, tmp_
         assert after != before
         assert after in seen <= {before, after}
 
+        replaced = weakref.ref(server.service.model.current.analyzer.run)
+        _swap(server.app)
+        assert replaced() is None
+
         (folder / "config.json").write_bytes(b"{}")
         assert httpx.get(f"{server.url}/readyz").status_code == 503
         _swap(server.app)
+        (folder / "manifest.json").write_bytes(b'{"files": 5}')
+        assert httpx.get(f"{server.url}/readyz").status_code == 503
+        _swap(server.app)
         assert httpx.get(f"{server.url}/v1/model").json()["sha256"] == after
-        assert 'embargo_model_loads_total{result="refused"} 1.0' in httpx.get(f"{server.url}/metrics").text
+        assert 'embargo_model_loads_total{result="refused"} 2.0' in httpx.get(f"{server.url}/metrics").text
 
 
 def test_texts_that_come_again_are_answered_from_the_cache(tiny_folder: Path) -> None:
@@ -366,8 +434,10 @@ class Process:
         code = "from training.cli import main; main()"
         command = [sys.executable, "-c", code, "serve", "--model", str(model), "--port", str(self.port)]
         settings = {f"EMBARGO_{name.upper()}": value for name, value in environment.items()}
+        # A file and no pipe: a pipe that nobody empties would stop the service.
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
-            [*command, *flags], env={**os.environ, **settings}, stderr=subprocess.PIPE, cwd=ROOT
+            [*command, *flags], env={**os.environ, **settings}, stderr=self._log, cwd=ROOT
         )
 
     def __enter__(self) -> "Process":
@@ -382,7 +452,10 @@ class Process:
 
     def __exit__(self, *unused: object) -> None:
         self.process.terminate()
-        _, self.errors = self.process.communicate(timeout=30)
+        self.process.wait(timeout=30)
+        with self._log:
+            self._log.seek(0)
+            self.errors = self._log.read()
 
     def workers(self) -> list[int]:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
@@ -438,13 +511,41 @@ def test_the_wait_that_is_told_follows_the_speed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     seen: list[int] = []
     admission = Admission(1000, seen.append)
-    with admission(1000):
-        now[0] = 10.0  # 100 tokens a second
-    with admission(900), pytest.raises(RequestError) as refused, admission(1100):
-        pass
-    assert refused.value.headers["Retry-After"] == "10"
-    assert admission.unanswered == 0
-    with admission(5000):  # an idle server takes what comes
-        assert admission.unanswered == 5000
-    assert (max(seen), seen[-1]) == (5000, 0)
+    with admission(250):
+        now[0] = 10.0  # 25 tokens a second
+    with ExitStack() as taken:
+        for _ in range(3):
+            taken.enter_context(admission(250))
+        taken.enter_context(admission(200))
+        with pytest.raises(RequestError) as refused, admission(1_000_000):  # charged 250 of 50 free
+            pass
+    assert refused.value.headers["Retry-After"] == "8"
+    assert (admission.unanswered, max(seen), seen[-1]) == (0, 950, 0)
     assert estimated_tokens(4000) == 1001
+
+
+def test_streams_wait_for_room_and_leave_half_of_it_to_others() -> None:
+    admission = Admission(100)
+    order: list[int] = []
+
+    async def chunk(number: int, free: anyio.Event) -> None:
+        async with admission.room(25):
+            order.append(number)
+            await free.wait()
+
+    async def callers() -> None:
+        free = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            for number in range(4):
+                tasks.start_soon(chunk, number, free)
+            await anyio.wait_all_tasks_blocked()
+            assert (order, admission.unanswered) == ([0, 1], 50)
+            with admission(1000), admission(1000), pytest.raises(RequestError), admission(1):
+                pass
+            with anyio.move_on_after(0):  # one that leaves while it waits
+                await chunk(4, free)
+            free.set()
+
+    anyio.run(callers)
+    assert order == [0, 1, 2, 3]
+    assert admission.unanswered == 0

@@ -41,7 +41,7 @@ def streams(analyzer: Analyzer, documents: list[AnnotatedDocument]) -> list[Toke
 
 
 def test_the_mean_of_several_teachers(tiny: Analyzer, plain: list[AnnotatedDocument]) -> None:
-    forward = tiny.run._forward
+    forward = tiny.run.passes.forward
 
     def other_forward(batch: object) -> object:
         outputs = forward(batch)  # type: ignore[arg-type]
