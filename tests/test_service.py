@@ -488,7 +488,7 @@ def test_a_killed_worker_is_replaced(tiny_folder: Path) -> None:
         before = set(served.workers())
         os.kill(before.copy().pop(), signal.SIGKILL)
         answered = 0
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240  # a loaded machine starts processes slowly
         while time.monotonic() < deadline:
             try:
                 answer = httpx.post(f"{served.url}/v1/analyze", json=body("Oil in Russia."), timeout=30)
