@@ -26,7 +26,8 @@ from serving.logs import log
 _LINES, _BYTES = 32, 64 * 1024
 """A chunk of lines that is read together holds at most so many."""
 _WAITING_LINES, _WAITING_BYTES = 32, 1024 * 1024
-"""Beyond either no further line is read."""
+"""Beyond either no further line is read. A request of the client (serving/conversation.py) fits, so that
+it may send all of it before it reads."""
 _CHUNKS_AHEAD = 3
 """Chunks at work, so that the engine never waits for the network."""
 

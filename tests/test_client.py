@@ -181,6 +181,13 @@ def test_patience_ends(waits: list[float]) -> None:
     assert 140 <= sum(waits[2:]) <= 180
 
 
+def test_a_request_that_was_too_slow_is_not_asked_again(waits: list[float]) -> None:
+    client, calls = talking(httpx.Response(503, json={"title": "Too slow", "detail": "send fewer"}))
+    with pytest.raises(ProblemError, match="send fewer"):
+        client.analyze(["oil"])
+    assert (len(calls), waits) == (1, [])
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 408, 413, 415, 422, 500, 502, 301])
 def test_what_is_final_is_not_asked_again(waits: list[float], status: int) -> None:
     client, calls = talking(httpx.Response(status, text="no"), card())

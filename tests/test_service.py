@@ -28,6 +28,7 @@ from starlette.testclient import TestClient
 
 from serving.admission import Admission, estimated_tokens
 from serving.app import _swap, create_app
+from serving.bodies import Held
 from serving.errors import RequestError
 from serving.forward import Batch, TokenOutputs
 from serving.problems import problem
@@ -163,6 +164,28 @@ def test_gzip_both_ways(server: Server) -> None:
     )  # fmt: skip
     assert streamed.headers["content-encoding"] == "gzip"
     assert len(streamed.text.splitlines()) == 40
+
+
+def test_a_stream_in_an_unknown_encoding_is_415(server: Server) -> None:
+    headers = {**NDJSON, "content-encoding": "br"}
+    assert httpx.post(f"{server.url}/v1/analyze", content=b"x", headers=headers).status_code == 415
+
+
+def test_gzip_is_not_sent_where_it_is_refused(server: Server) -> None:
+    headers = {**NDJSON, "accept-encoding": "gzip;q=0, identity"}
+    answer = httpx.post(f"{server.url}/v1/analyze", content=lines(1), headers=headers)
+    assert "content-encoding" not in answer.headers
+
+
+def test_bodies_beyond_what_memory_is_for_are_refused() -> None:
+    held = Held(100)
+    with held.body() as one, held.body() as other:
+        one(60)
+        with pytest.raises(RequestError) as refused:
+            other(41)
+        other(40)
+        assert (refused.value.status, held.bytes) == (429, 100)
+    assert held.bytes == 0
 
 
 def test_all_members_of_a_gzip_are_read(server: Server) -> None:
@@ -320,6 +343,7 @@ def test_ids_and_safe_headers_come_with_every_answer(server: Server) -> None:
     answer = httpx.get(f"{server.url}/nope", headers={"x-request-id": "abc-1"})
     assert answer.headers["x-request-id"] == "abc-1"
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert httpx.head(f"{server.url}/readyz").status_code == 200
     odd = httpx.get(f"{server.url}/healthz", headers={"x-request-id": "a b"})
     assert len(odd.headers["x-request-id"]) == 32
 
@@ -478,6 +502,24 @@ def test_what_was_taken_is_answered_before_the_service_stops(tiny_folder: Path) 
     assert (request["status"], request["method"]) == (200, "POST")
     assert request["request_id"]
     assert b"Russia" not in served.errors
+
+
+def test_a_stream_without_end_is_ended_when_the_service_stops(tiny_folder: Path) -> None:
+    with Process(tiny_folder) as served:
+        with socket.create_connection(("127.0.0.1", served.port), timeout=30) as line:
+            question = b'{"text": "oil"}\n'
+            line.sendall(
+                b"POST /v1/analyze HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n"
+                b"transfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(question), question)
+            )
+            heard = b""
+            while b'"error":null' not in heard:
+                heard += line.recv(65_536)
+            served.process.send_signal(signal.SIGTERM)
+            while more := line.recv(65_536):
+                heard += more
+        assert b'"code":"Stopping"' in heard
+        served.process.wait(timeout=30)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds workers in /proc")
