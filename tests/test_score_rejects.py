@@ -63,6 +63,15 @@ def test_bad_lines_of_jsonl(runs: Runs, tmp_path: Path) -> None:
     assert (outcome.counts.read, outcome.counts.written, outcome.counts.rejected) == (10, 2, 8)
 
 
+def test_a_date_or_an_id_that_cannot_be_written_is_a_reject(runs: Runs, tmp_path: Path) -> None:
+    lone = [b'{"id": "d", "text": "oil", "published_at": "a \\ud800"}\n', b'{"id": "\\udfff", "text": "oil"}\n']
+    (tmp_path / "a.jsonl").write_bytes(b"".join(lone) + jsonl(documents(1)))
+    runs(tmp_path / "a.jsonl", to=tmp_path / "o.jsonl", with_date=True)
+    found = [(row["id"], row["reason"]) for row in rejects(tmp_path / "o.jsonl")]
+    assert found == [("d", "lone_surrogate"), ("1", "invalid_document")]
+    assert [row["id"] for row in read_rows(tmp_path / "o.jsonl")] == ["d0"]
+
+
 def test_bad_records_of_csv(runs: Runs, tmp_path: Path) -> None:
     records = [
         "id,text\n",

@@ -74,6 +74,15 @@ def test_a_part_that_was_damaged_is_made_again(runs: Runs, stories: Path, tmp_pa
     assert out.read_bytes() == whole.read_bytes()
 
 
+def test_parts_that_no_run_speaks_for_are_not_taken_over(runs: Runs, stories: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "w.jsonl", tmp_path / "o.jsonl"
+    runs(stories, to=whole, cut=CUT)
+    cut_off(runs, stories, to=out, parts=3, options=Options(min_score=0.0))
+    Path(f"{out}.work", "run.json").unlink()  # as by a kill while the work folder is removed
+    assert runs(stories, to=out, cut=CUT).before.read == 0
+    assert out.read_bytes() == whole.read_bytes()
+
+
 @pytest.mark.parametrize("is_finished", [False, True])
 @pytest.mark.parametrize(
     ("change", "message"),

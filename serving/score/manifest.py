@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serving.errors import ScoreError
 from serving.model_folder import file_sha256
-from serving.score.outputs import written_whole
+from serving.score.outputs import sync_folder, written_whole
 from serving.score.parts import Place, Start
 from serving.score.scoring import Counts
 from serving.score.sources import SourceIdentity
@@ -126,10 +126,11 @@ class Ledger:
         before = read_stored(RunIdentity, path)
         if before:
             refuse_if_changed(before, identity, self.folder)
-        else:
+        for left_over in self.folder.glob("*.tmp" if before else "part-*"):
+            left_over.unlink()  # parts that no run.json speaks for may be another run's
+        if not before:
+            sync_folder(self.folder)
             _write(path, identity.to_bytes())
-        for left_over in self.folder.glob("*.tmp"):
-            left_over.unlink()
         for path in sorted(self.folder.glob("part-*[0-9].json")):
             receipt = read_stored(Receipt, path)
             if receipt and self._is_sound(receipt):

@@ -7,7 +7,6 @@ hold the rows of the inputs in order.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -96,12 +95,16 @@ def _item(source: str, row: Row, index: int) -> Item:
     if isinstance(row.content, Problem):
         return Item(source, row.position, None, row.content)
     parsed = parse_document(row.content, index)
-    if isinstance(parsed, Document):
-        return Item(source, row.position, parsed.id, parsed, _published_at(row.content))
-    id_, error = parsed
-    return Item(source, row.position, id_, Problem(error.code, error.message))
-
-
-def _published_at(content: Mapping[str, Any]) -> str | None:
-    value = content.get("published_at")
-    return value if isinstance(value, str) else None
+    if not isinstance(parsed, Document):
+        id_, error = parsed
+        return Item(source, row.position, id_, Problem(error.code, error.message))
+    published_at: str | None = row.content.get("published_at")
+    try:
+        (published_at or "").encode("utf-8")
+    except UnicodeEncodeError as error:
+        problem = Problem(
+            "lone_surrogate",
+            f"The published_at holds a lone surrogate at character {error.start}; send valid Unicode.",
+        )
+        return Item(source, row.position, parsed.id, problem)
+    return Item(source, row.position, parsed.id, parsed, published_at)
