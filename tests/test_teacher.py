@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from serving.analyzer import Analyzer, Reading
 from serving.errors import TrainingError
@@ -15,7 +14,6 @@ from training.config import TrainConfig
 from training.corpus import AnnotatedDocument
 from training.data import TrainingData
 from training.formats.jsonl import write_rows
-from training.loss import soft_tag_loss
 from training.schema import Schema
 from training.teacher import Teachers
 from training.train import Run, Training
@@ -72,14 +70,6 @@ def test_a_teacher_of_other_tokens_is_refused(tiny: Analyzer, plain: list[Annota
     longer = replace(stream, ids=np.append(stream.ids, 1))
     with pytest.raises(TrainingError, match="other tokens"):
         Teachers([tiny])([plain[0].document()], [longer])
-
-
-def test_certain_teachers_are_gold() -> None:
-    logits = torch.randn(5, 4)
-    gold = torch.tensor([0, 3, 1, 1, 2])
-    soft = functional.one_hot(gold, 4).float()
-    expected = functional.cross_entropy(logits, gold, reduction="sum").item() / 10
-    assert soft_tag_loss(logits, soft, 10).item() == pytest.approx(expected)
 
 
 @pytest.fixture
