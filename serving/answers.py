@@ -162,7 +162,7 @@ class Service:
         Work that is given up ends by itself, at its next step, and keeps its place until then.
         """
         task = asyncio.ensure_future(work)
-        gone = asyncio.ensure_future(_until_gone(request))
+        gone = asyncio.ensure_future(bodies.until_gone(request))
         seconds = self.settings.answer_seconds
         try:
             await asyncio.wait({task, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -227,8 +227,3 @@ def _wants_gzip(request: Request) -> bool:
 def _cost(items: Sequence[Item]) -> int:
     documents = [item for item in items if isinstance(item, Document)]
     return sum(estimated_tokens(len(d.text) + len(d.title or "")) for d in documents)
-
-
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

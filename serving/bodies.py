@@ -124,3 +124,9 @@ def _too_large(limit: int) -> RequestError:
     return RequestError(
         413, "Body too large", f"At most {limit} bytes are read; send fewer documents a request."
     )
+
+
+async def until_gone(request: Request) -> None:
+    """Wait, after the body has been read, until the caller leaves."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

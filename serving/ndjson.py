@@ -141,8 +141,7 @@ class NdjsonResponse(Response):
         self._whole = True
         await end(bytes(rest))
         await lines.put(None)
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
+        await bodies.until_gone(self._request)
         raise AbandonedError
 
 

@@ -31,13 +31,13 @@ def draw_unlabelled(
         for file in files
         for where, row in read_rows(file)
     ]
-    held = _Held(held_out)
+    held = _HeldOut(held_out)
     order = np.random.default_rng(seed).permutation(len(documents))
     drawn = (documents[at] for at in order if documents[at].text not in held)
     return list(islice(drawn, count))
 
 
-class _Held:
+class _HeldOut:
     """Whether a text holds a held-out one, whole; looked up by a piece from the middle of each."""
 
     _PIECE = 60
