@@ -17,7 +17,7 @@ from serving.client import AsyncClient, Client
 from serving.conversation import Retry, chunked
 from serving.errors import BusyError, ProblemError, ServiceError, UnreachableError
 from serving.settings import Settings
-from tests.test_service import Server
+from tests.servers import Server
 
 READY = {"status": "ready"}
 TEXT = "👷 Two workers in Vladivostok said é oil"

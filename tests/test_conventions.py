@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from serving.app import create_app
 from serving.settings import Settings
-from tests.test_service import Server
+from tests.servers import Server
 
 TEXT = "👷 Two workers in Vladivostok 🚢 said é oil of Russia on Monday"
 

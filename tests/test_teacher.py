@@ -10,6 +10,7 @@ import torch
 from serving.analyzer import Analyzer, Reading
 from serving.errors import TrainingError
 from serving.tokens import TokenStream
+from tests.conftest import quiet
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument
 from training.data import TrainingData
@@ -18,10 +19,6 @@ from training.schema import Schema
 from training.teacher import Teachers
 from training.train import Run, Training
 from training.unlabelled import draw_unlabelled
-
-
-def quiet(done: int, total: int, line: str) -> None:
-    pass
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from serving.errors import TrainingError
+from tests.conftest import quiet
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument, Span
 from training.data import TrainingData
@@ -16,10 +17,6 @@ from training.train import Run, Training
 
 
 class Killed(Exception):
-    pass
-
-
-def quiet(done: int, total: int, line: str) -> None:
     pass
 
 
