@@ -1,7 +1,8 @@
 """`embargo score`: a corpus in, one result a document out."""
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -67,7 +68,20 @@ def score(
         int, typer.Option(min=1, help="Rows that are kept together; a killed run loses two parts at most.")
     ] = 1024,
     threads: Annotated[
-        int | None, typer.Option(envvar="EMBARGO_THREADS", min=1, help="Parallel forward passes.")
+        int | None,
+        typer.Option(
+            envvar="EMBARGO_THREADS", min=1, help="Parallel forward passes; of each worker on Ray, there 1."
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="This process, or workers on a Ray cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the Ray cluster: HOST:6379 or auto (default: RAY_ADDRESS, or this machine)."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="On Ray (default: as many as the nodes have room for).")
     ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Throw away what an earlier run wrote, finished or not.")
@@ -81,6 +95,7 @@ def score(
     from serving.analyzer import Analyzer
     from serving.model_folder import ModelFolder
     from serving.results import Analysis, Document, Options
+    from serving.score.extra import needs_extra
     from serving.score.job import STDOUT, ScoreJob
     from serving.score.parts import Cut
     from serving.score.progress import ProgressView, summary
@@ -103,10 +118,16 @@ def score(
         rejects=rejects,
         restart=restart,
     )
+    if engine == "ray":
+        needs_extra("ray", "cluster", "--engine ray")
+        if output == STDOUT:
+            raise ScoreError("--engine ray finishes parts in any order; name an output file instead of -.")
+    elif address or workers:
+        raise ScoreError("--address and --workers are of a Ray cluster; give --engine ray, too.")
     folder = ModelFolder.open(find_model(model))
     view = ProgressView()
 
-    def engine(parts: "Iterator[Part]") -> "Generator[Scored]":
+    def local_engine(parts: "Iterator[Part]") -> "Generator[Scored]":
         analyzer = Analyzer.load(folder, threads=threads)
 
         def analyze(documents: list[Document]) -> list[Analysis]:
@@ -116,9 +137,15 @@ def score(
 
         yield from score_parts(parts, analyze)
 
+    def ray_engine(parts: "Iterator[Part]") -> "Generator[Scored]":
+        from serving.score.cluster import Cluster, score_on_ray
+
+        cluster = Cluster(address or os.environ.get("RAY_ADDRESS"), threads or 1, workers)
+        yield from score_on_ray(parts, cluster, folder, job.options, view.piece)
+
     try:
         with view:
-            outcome = run_score(job, folder, engine, view)
+            outcome = run_score(job, folder, local_engine if engine == "local" else ray_engine, view)
     except KeyboardInterrupt as error:
         kept = "" if output == STDOUT else "; the same command goes on where it was"
         raise ScoreError(f"interrupted{kept}.") from error
