@@ -6,6 +6,7 @@ no state. Whatever is done is done here, once: a worker that dies costs its piec
 
 import logging
 import os
+import socket
 import sys
 import time
 from collections import deque
@@ -226,6 +227,8 @@ def _connected(address: str | None) -> Iterator[None]:
     # Or else Ray reports its use to its makers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
+        if address not in (None, "auto"):
+            _knock(address)
         ray.init(
             address or "local",
             num_cpus=None if address else available_cpus(),
@@ -233,7 +236,7 @@ def _connected(address: str | None) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.CRITICAL,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ScoreError(
             f"no Ray cluster answers at {address or 'this machine'} ({_last_line(error)}); start one with "
             "`ray start --head`, run this command on one of its nodes, and give --address HOST:6379."
@@ -243,6 +246,12 @@ def _connected(address: str | None) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError or ValueError if nobody listens there: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _in_words(versions: dict[str, str]) -> str:
