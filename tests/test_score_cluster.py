@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from serving.errors import EmbargoError, ScoreError
 from serving.results import Analysis, Document
-from serving.score import cluster as cluster_module
+from serving.score import crew
 from serving.score.cluster import Cluster, score_on_ray
 from serving.score.job import ScoreJob
 from serving.score.parts import Cut, Part
@@ -99,7 +99,7 @@ def test_a_node_that_dies_costs_no_row_and_doubles_none(
             os.kill(os.getpid(), signal.SIGKILL)
             raise AssertionError
 
-    monkeypatch.setattr(cluster_module, "Worker", KillsItsNode)
+    monkeypatch.setattr(crew, "Worker", KillsItsNode)
     asked = {"cut": CUT, "spans": None}
     local = on_ray.local(stories, to=tmp_path / "local.jsonl", **asked)
     on_ray.local.view.read = 0
@@ -126,7 +126,7 @@ def test_a_document_that_kills_its_workers_is_a_reject(
                 os._exit(1)
             return super().read(documents)
 
-    monkeypatch.setattr(cluster_module, "Worker", Mortal)
+    monkeypatch.setattr(crew, "Worker", Mortal)
     corpus = write_corpus(tmp_path / "a.jsonl", documents(12))
     outcome = on_ray(corpus, to=tmp_path / "ray.jsonl", cut=Cut(rows=4))
     assert (outcome.counts.written, outcome.counts.rejected) == (11, 1)
@@ -141,8 +141,8 @@ def test_workers_that_die_of_everything_end_the_run(
         def read(self, documents: Sequence[Document]) -> list[Analysis]:
             os._exit(1)
 
-    monkeypatch.setattr(cluster_module, "Worker", Doomed)
-    monkeypatch.setattr(cluster_module, "_DEATHS_IN_A_ROW", 2)
+    monkeypatch.setattr(crew, "Worker", Doomed)
+    monkeypatch.setattr(crew, "_DEATHS_IN_A_ROW", 2)
     with pytest.raises(ScoreError, match="workers died one after the other"):
         on_ray(stories, to=tmp_path / "o.jsonl", cut=CUT)
     assert not ray.is_initialized()
@@ -156,7 +156,7 @@ def test_a_node_that_lacks_something_is_refused(
         def __init__(self, *_: Any) -> None:
             raise ModuleNotFoundError("No module named 'onnxruntime'")
 
-    monkeypatch.setattr(cluster_module, "Worker", NotInstalled)
+    monkeypatch.setattr(crew, "Worker", NotInstalled)
     with pytest.raises(ScoreError, match=r"No module named 'onnxruntime'.*pip install") as raised:
         on_ray(stories, to=tmp_path / "o.jsonl", cut=CUT)
     assert "\n" not in str(raised.value)
@@ -169,7 +169,7 @@ def test_a_node_with_other_versions_is_refused(
         def software(self) -> dict[str, str]:
             return {**super().software(), "numpy": "1.0"}
 
-    monkeypatch.setattr(cluster_module, "Worker", Older)
+    monkeypatch.setattr(crew, "Worker", Older)
     with pytest.raises(ScoreError, match=r"other versions \(.*numpy 1\.0.*pip install"):
         on_ray(stories, to=tmp_path / "o.jsonl", cut=CUT)
 
