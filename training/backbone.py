@@ -47,10 +47,10 @@ def load_backbone(source: str, dropout: float, layers: int = 0) -> Backbone:
         # On a CPU the random numbers for a mask over every attention weight are drawn on one
         # thread and cost a fifth of a step (docs/LOG.md).
         config.attention_probs_dropout_prob = 0.0
-        # "eager": the attention that ONNX Runtime's optimizer recognises and fuses.
+        # Half the time of a step with windows of 512; the export switches to what fuses.
         extra = {"add_pooling_layer": False} if config.model_type in ("bert", "roberta") else {}
         encoder = AutoModel.from_pretrained(
-            place, config=config, attn_implementation="eager", dtype=torch.float32, **extra
+            place, config=config, attn_implementation="sdpa", dtype=torch.float32, **extra
         )
         tokenizer = AutoTokenizer.from_pretrained(place)
         backend = tokenizer.backend_tokenizer
