@@ -1,5 +1,6 @@
 """What `embargo data pull-review` picks: doubtful and diverse documents, each story once, as scored."""
 
+import gzip
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,8 @@ def test_rows_of_another_model_are_refused(runs: Runs, tmp_path: Path) -> None:
         ("o.jsonl", b"{", "broken JSON"),
         ("o.jsonl", b"[]", "got list"),
         ("o.jsonl.gz", b"no gzip", "cannot be read"),
+        ("o.jsonl.gz", gzip.compress(b"{}" * 99)[:-9], "cannot be read"),
+        ("o.jsonl.zst", b"no zstd", "cannot be read"),
         ("o.parquet", b"no parquet", "no Parquet file"),
     ],
 )

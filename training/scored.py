@@ -1,18 +1,16 @@
 """What `embargo score --with-text` wrote, read again: documents with what the model found in them."""
 
-import gzip
-import io
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 
 from serving.errors import CorpusError
 from serving.results import Document, Entity, Label
 from serving.score.extra import needs_corpora_extra
+from serving.score.streams import BrokenInput, decompressed
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 _ROWS_AT_ONCE = 256
@@ -50,36 +48,22 @@ def _rows(path: Path) -> Iterator[Any]:
         raise CorpusError(f"{path} is no scored corpus by its name; expected {', '.join(SUFFIXES)}.")
     try:
         yield from _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path)
-    except (OSError, EOFError) as error:
+    except (OSError, BrokenInput) as error:
         raise CorpusError(f"{path} cannot be read ({error}); expected what `embargo score` wrote.") from error
 
 
 def _json_rows(path: Path) -> Iterator[Any]:
-    with _opened(path) as lines:
-        for number, line in enumerate(lines, start=1):
+    compression = path.suffix[1:] if path.suffix in (".gz", ".zst") else ""
+    if compression == "zst":
+        needs_corpora_extra("zstandard", ".zst")
+    with path.open("rb") as file:
+        for number, line in enumerate(decompressed(file, compression), start=1):
             try:
                 yield orjson.loads(line)
             except orjson.JSONDecodeError as error:
                 raise CorpusError(
                     f"{path}:{number}: broken JSON ({error}); score the corpus again."
                 ) from error
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Iterable[bytes]]:
-    with path.open("rb") as raw:
-        yield _decompressed(raw, path.suffix)
-
-
-def _decompressed(raw: BinaryIO, suffix: str) -> Iterable[bytes]:
-    if suffix == ".gz":
-        return gzip.GzipFile(fileobj=raw)
-    if suffix == ".zst":
-        needs_corpora_extra("zstandard", ".zst")
-        import zstandard
-
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
-    return raw
 
 
 def _parquet_rows(path: Path) -> Iterator[Any]:
