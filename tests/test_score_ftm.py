@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import orjson
 import pytest
 from followthemoney import model as ftm_model
+from followthemoney import registry
 
 from serving.errors import ScoreError
 from serving.results import Analysis, Document, Entity, Evidence, Label, Options
-from serving.score import ftm
+from serving.score import countries, ftm
 from serving.score.parts import Cut
 from tests.conftest import ROOT
 from tests.corpora import Runs, documents, jsonl, read_rows, rejects, write_corpus
@@ -105,6 +107,27 @@ def test_ids_follow_from_document_place_and_type_alone() -> None:
     assert len(set(first)) == len(first)
     assert not {e["id"] for e in made(analysis=replace(ANALYSIS, id="a2"))} & set(first)
     assert first[0] == "1793a5a4d26b822beb4418ec4c975d451dfa25b6"  # as other runs have written it
+
+
+def test_countries_are_told_by_their_names_adjectives_and_peoples() -> None:
+    surfaces = ("Iranian", "the U.S.", "NORTH\nKOREA", "Iran", "us", "Korean", "Port Sel")
+    spans = tuple(
+        Entity("NORP" if name == "Iranian" else "LOCATION", 10 * n, 10 * n + len(name), name, 0.9, "text")
+        for n, name in enumerate(surfaces)
+    )
+    article, *mentions = made(analysis=Analysis("a1", labels=(), entities=spans))
+    sound([article, *mentions])
+    assert article["properties"]["detectedCountry"] == ["ir", "us", "kp"]
+    assert {tuple(mention["properties"]["contextCountry"]) for mention in mentions} == {("ir", "us", "kp")}
+
+
+def test_the_library_knows_every_country_under_the_same_code() -> None:
+    table = tomllib.loads((ROOT / "serving/score/countries.toml").read_text(encoding="utf-8"))
+    assert set(table) <= set(registry.country.names)
+    for code, names in table.items():
+        assert {countries.country_code(name) for name in names} == {code}
+        if code != "ge":  # Georgia is a state of the US, too: only its people stand in the table
+            assert registry.country.clean(names[0]) == code
 
 
 def test_documents_of_one_id_meet_in_the_library() -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from serving.results import Analysis, Document, Entity, OffsetUnit
+from serving.score.countries import country_code
 
 SCHEMATA = {
     "PERSON": "Person",
@@ -29,6 +30,8 @@ _LISTED = {
     "namesMentioned": {"PERSON", "ORG", "VESSEL"},
 }
 """Properties of an Article that repeat the names in it, as ftm-analyze fills them."""
+
+_OF_COUNTRIES = {"LOCATION", "NORP"}
 
 _DATE_PREFIX = re.compile(r"[12]\d{3}(-(0[1-9]|1[0-2]))?")
 
@@ -50,6 +53,11 @@ def entities(
     spans = analysis.entities or ()
     labels = analysis.labels or ()
     mentions = [span for span in spans if _is_mention(span)]
+    countries = list(
+        dict.fromkeys(
+            code for span in spans if span.type in _OF_COUNTRIES if (code := country_code(span.text))
+        )
+    )
     article_id = entity_id("article", str(analysis.id))
     date = ftm_date(published_at)
     properties = {
@@ -58,6 +66,7 @@ def entities(
         "publishedAt": [date] if date else [],
         "notes": [f"published_at: {published_at}"] if published_at and not date else [],
         "keywords": [label.label for label in labels],
+        "detectedCountry": countries,
         **{
             name: list(dict.fromkeys(_name(span) for span in mentions if span.type in types))
             for name, types in _LISTED.items()
@@ -86,7 +95,7 @@ def entities(
         **{key: value for key, value in context.items() if value},
     }
     for span in mentions:
-        yield _mention(article_id, span)
+        yield _mention(article_id, span, countries)
 
 
 def entity_id(*parts: str) -> str:
@@ -110,7 +119,7 @@ def ftm_date(given: str | None) -> str | None:
     return moment.strftime("%Y-%m-%d" if len(text) <= len("2026-01-31") else "%Y-%m-%dT%H:%M:%S")
 
 
-def _mention(article_id: str, span: Entity) -> dict[str, Any]:
+def _mention(article_id: str, span: Entity, countries: list[str]) -> dict[str, Any]:
     return {
         "id": entity_id(article_id, span.field, str(span.start), str(span.end), span.type),
         "schema": "Mention",
@@ -118,6 +127,7 @@ def _mention(article_id: str, span: Entity) -> dict[str, Any]:
             "document": [article_id],
             "name": [_name(span)],
             "detectedSchema": [SCHEMATA[span.type]],
+            **({"contextCountry": countries} if countries else {}),
         },
         "embargo_type": span.type,
         "embargo_field": span.field,
