@@ -241,22 +241,20 @@ def test_a_span_over_title_and_text_is_counted_and_an_edited_text_refused(tmp_pa
         list(FORMATS["doccano"].read(path, losses))
 
 
-def test_an_unknown_tool_and_a_corpus_that_is_not_there_are_refused(
-    tmp_path: Path, tiny_folder: Path
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["-o", "r.json", "--format", "conll"], "expected one of label-studio, doccano"),
+        (["-o", "r.xml", "--format", "label-studio"], "end it in .json or .jsonl"),
+        (["-o", "r.json", "--format", "doccano", "--without", "none"], "holds no train, dev or test"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folder: Path, asked: list[str], message: str
 ) -> None:
-    asked = [
-        "data",
-        "pull-review",
-        str(tmp_path / "o.jsonl"),
-        "-o",
-        str(tmp_path / "r"),
-        "--model",
-        str(tiny_folder),
-    ]
-    for more, message in (
-        (["--format", "conll"], "expected one of label-studio, doccano"),
-        (["--format", "doccano", "--without", str(tmp_path / "none")], "holds no train, dev or test"),
-    ):
-        result = CliRunner().invoke(app, [*asked, *more])
-        assert isinstance(result.exception, CorpusError)
-        assert message in str(result.exception)
+    monkeypatch.chdir(tmp_path)
+    command = ["data", "pull-review", "o.jsonl", "--model", str(tiny_folder), *asked]
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, CorpusError)
+    assert message in str(result.exception)
+    assert not list(tmp_path.iterdir())

@@ -19,6 +19,7 @@ from serving.score import countries, ftm
 from serving.score.parts import Cut
 from tests.conftest import ROOT
 from tests.corpora import Runs, documents, jsonl, read_rows, rejects, write_corpus
+from tests.test_score_formats import stopped
 
 TEXT = "Kim 😀 Ok sailed the Ojo\r\nSel with coal for Sel Bank,\n\nsaid «…»"
 ANALYSIS = Analysis(
@@ -186,6 +187,15 @@ def test_a_run_writes_entities_in_the_order_of_its_rows(
     assert count == len([span for row in rows for span in row["entities"]]) > 0
     assert len(read_rows(tmp_path / "spans.jsonl")) == count
     assert [reject["id"] for reject in rejects(written)] == ["bad"]
+
+
+def test_a_run_that_was_cut_off_ends_with_the_same_bytes(runs: Runs, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "a.jsonl.gz", documents(12))
+    runs(corpus, to=tmp_path / "whole.ftm.jsonl", cut=Cut(rows=3))
+    for stop_at in (1, 3):
+        stopped(runs, corpus, tmp_path / "o.ftm.jsonl", stop_at)
+    runs(corpus, to=tmp_path / "o.ftm.jsonl", cut=Cut(rows=3))
+    assert (tmp_path / "o.ftm.jsonl").read_bytes() == (tmp_path / "whole.ftm.jsonl").read_bytes()
 
 
 def test_the_dates_and_titles_of_a_corpus_come_along(runs: Runs, tmp_path: Path) -> None:

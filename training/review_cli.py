@@ -33,6 +33,8 @@ def pull_review(
 
     if format_name not in REVIEWS:
         raise CorpusError(f"no review in format {format_name!r}; expected one of {', '.join(REVIEWS)}.")
+    if output.suffix not in (".json", ".jsonl"):  # other names are those of the files beside it
+        raise CorpusError(f"{output} is no name for tasks; end it in .json or .jsonl.")
     folder = ModelFolder.open(find_model(model))
     known = []
     for corpus in without or []:

@@ -7,7 +7,7 @@ Spans of the text are regions of `label`, those of the title of `title_label`, l
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import quoteattr
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import orjson
 
@@ -79,27 +79,17 @@ def write_review(suggestions: Iterable[Suggestion], path: Path, model: ModelFold
 
 def interface(config: EmbargoConfig) -> str:
     """The labelling configuration of a project for the types and labels of a model."""
-    types = "".join(f"\n    <Label value={quoteattr(name)}/>" for name in config.type_names())
-    choices = "".join(
-        f"\n    <Choice value={quoteattr(label.name)} hint={quoteattr(label.definition)}/>"
-        for label in config.labels
-    )
-    blocks = [
-        f"""  <Labels name="{name}" toName="{field}">{types}
-  </Labels>
-  <Text name="{field}" value="${field}"/>"""
-        for field, name in (("title", _SPANS["title"]), ("text", _SPANS["text"]))
-    ]
-    return "\n".join(
-        [
-            "<View>",
-            *blocks,
-            f"""  <Choices name="cats" toName="text" choice="multiple">{choices}
-  </Choices>""",
-            "</View>",
-            "",
-        ]
-    )
+    view = Element("View")
+    for field in ("title", "text"):
+        labels = SubElement(view, "Labels", name=_SPANS[field], toName=field)
+        for name in config.type_names():
+            SubElement(labels, "Label", value=name)
+        SubElement(view, "Text", name=field, value=f"${field}")
+    choices = SubElement(view, "Choices", name="cats", toName="text", choice="multiple")
+    for label in config.labels:
+        SubElement(choices, "Choice", value=label.name, hint=label.definition)
+    indent(view)
+    return tostring(view, encoding="unicode") + "\n"
 
 
 def _document(
