@@ -1,5 +1,6 @@
 """Where the encoder comes from: the packaged MiniLM, a hub id, a folder, or a trained model."""
 
+import os
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -111,6 +112,15 @@ def _first(*ids: int | None) -> int:
         if token_id is not None:
             return token_id
     raise TrainingError("the tokenizer has neither [CLS]/[SEP] nor begin/end tokens to frame windows.")
+
+
+def choose_device() -> torch.device:
+    """A GPU where one is at hand, told to give the same numbers each time; else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
+    torch.use_deterministic_algorithms(True)
+    return torch.device("cuda")
 
 
 def has_bfloat16(device: torch.device) -> bool:
