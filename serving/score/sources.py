@@ -110,16 +110,20 @@ def find_sources(
 ) -> list[Source]:
     """The inputs that the words of a command name, patterns resolved in sorted order.
 
-    `outputs` are left out of what patterns find. `input_format` (such as "csv.gz") is that of stdin
+    `outputs` and what lies in them are left out of what patterns find. `input_format` (such as "csv.gz") is that of stdin
     and of names without a known suffix. Raises ScoreError.
     """
     names: list[str] = []
-    written = {os.path.abspath(path) for path in outputs}
+    written = [Path(os.path.abspath(path)) for path in outputs]
+
+    def is_written(name: str) -> bool:
+        return name != STDIN and any(Path(_place(name)).is_relative_to(path) for path in written)
+
     for word in given:
         if word == STDIN or not glob.has_magic(word) or os.path.exists(word):
             names.append(word)
             continue
-        found = [n for n in sorted(glob.glob(word, recursive=True)) if os.path.abspath(n) not in written]
+        found = [name for name in sorted(glob.glob(word, recursive=True)) if not is_written(name)]
         if not found:
             raise ScoreError(f"no file matches {word!r}; check the pattern, or name the files.")
         names += found
@@ -127,7 +131,7 @@ def find_sources(
     if twice := [name for name in names if places[_place(name)] > 1]:
         raise ScoreError(f"{twice[0]} is named twice; name each input once, or its documents count double.")
     for name in names:
-        if _place(name) in written:
+        if is_written(name):
             raise ScoreError(f"{name} is an input and an output of the same run; name another output.")
     return [_source(name, input_format) for name in names]
 
