@@ -112,6 +112,15 @@ def test_bad_rows_of_parquet(runs: Runs, tmp_path: Path) -> None:
     assert reasons(tmp_path / "o.jsonl") == found
 
 
+def test_a_date_of_parquet_that_python_cannot_express_is_a_reject(runs: Runs, tmp_path: Path) -> None:
+    dates = pa.array([0, 2**40], pa.timestamp("s"))
+    pq.write_table(pa.table({"text": ["oil", "coal"], "published_at": dates}), tmp_path / "a.parquet")
+    runs(tmp_path / "a.parquet", to=tmp_path / "d.jsonl", with_date=True)
+    assert reasons(tmp_path / "d.jsonl") == [("invalid_document", {"row": 2})]
+    runs(tmp_path / "a.parquet", to=tmp_path / "o.jsonl")
+    assert len(read_rows(tmp_path / "o.jsonl")) == 2
+
+
 def test_bad_files_of_a_folder(runs: Runs, tmp_path: Path) -> None:
     folder = tmp_path / "notes"
     folder.mkdir()

@@ -208,6 +208,22 @@ def test_an_input_that_changes_while_it_is_read_is_noticed(runs: Runs, stories: 
     assert not (tmp_path / "o.jsonl").exists()
 
 
+@pytest.mark.parametrize("name", ["a.txt", "new.txt"])
+def test_a_folder_that_changes_while_it_is_read_is_noticed(runs: Runs, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "a.txt").write_text("oil", encoding="utf-8")
+    piece = runs.view.piece
+
+    def growing(analyses: Any) -> None:
+        piece(analyses)
+        (folder / name).write_text("oil and coal", encoding="utf-8")
+
+    runs.view.piece = growing  # type: ignore[method-assign]
+    with pytest.raises(ScoreError, match=f"{name} was changed while it was read"):
+        runs(folder, to=tmp_path / "o.jsonl", cut=CUT)
+
+
 def stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 

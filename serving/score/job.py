@@ -37,6 +37,11 @@ class ScoreJob:
     rejects: Path | None = None
     restart: bool = False
 
+    @property
+    def writes_dates(self) -> bool:
+        """Rows hold `published_at`."""
+        return self.with_text or self.with_date
+
     def targets(self) -> Targets:
         """The files it makes. Raises ScoreError."""
         out = Path(self.output)

@@ -27,8 +27,8 @@ def parquet_rows(reading: Reading) -> Iterator[Row]:
             names = file.schema_arrow.names
             check_text_field(names, reading.fields)
             wanted = reading.fields
-            columns = [c for c in dict.fromkeys((wanted.id, wanted.text, wanted.title, wanted.date))
-                       if c in names]  # fmt: skip
+            asked = (wanted.id, wanted.text, wanted.title, *([wanted.date] if reading.with_date else []))
+            columns = [column for column in dict.fromkeys(asked) if column in names]
             row = 0
             for group in range(file.num_row_groups):
                 end = row + file.metadata.row_group(group).num_rows
@@ -58,3 +58,9 @@ def _cells(batch: Any, reading: Reading) -> dict[str, Any] | Problem:
         return reading.fields.pick(texts)
     except UnicodeDecodeError as error:
         return not_utf8(error)
+    except (OverflowError, ValueError) as error:  # of dates that Python cannot express
+        return Problem(
+            "invalid_document",
+            f"A value cannot be read ({str(error)[:200]}); dates must lie in the years 1 to 9999 and have no "
+            "more than microseconds. Cast the column, for example to text.",
+        )

@@ -67,7 +67,13 @@ class Part:
 
 
 def read_parts(
-    sources: Sequence[Source], fields: Fields, cut: Cut, max_row_bytes: int, start: Start
+    sources: Sequence[Source],
+    fields: Fields,
+    cut: Cut,
+    max_row_bytes: int,
+    start: Start,
+    *,
+    with_date: bool = True,
 ) -> Iterator[Part]:
     """The parts of a run from `start` on, read as they are asked for."""
     number, index = start.part, start.rows
@@ -76,7 +82,7 @@ def read_parts(
     for at in range(start.place.input, len(sources)):
         source = sources[at]
         cursor = start.place.cursor if at == start.place.input else Cursor()
-        for row in rows(Reading(source, fields, max_row_bytes, cursor)):
+        for row in rows(Reading(source, fields, max_row_bytes, cursor, with_date)):
             item = _item(readable(source.name), row, index)
             items.append(item)
             index += 1

@@ -83,14 +83,14 @@ def _to_disk(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) -> O
         before, start, started = ledger.counts(), ledger.start(), time.monotonic()
         gauge = _Gauge(identity.inputs)
         view.begin(gauge.total, gauge.before(start.place.input), before)
-        parts = read_parts(sources, job.fields, job.cut, job.max_row_bytes, start)
+        parts = _parts(job, sources, start)
         with closing(engine(part for part in parts if part.number not in ledger.receipts)) as results:
             for scored in results:
                 files = _files(scored, targets, _style(job, model, targets.form))
                 ledger.put(scored.part.number, scored.part.end, scored.counts(), files)
                 view.part(scored.counts(), gauge.bytes(scored.part))
-        if changed := [name for name, stamp in _stamps(sources).items() if stamp != stamps[name]]:
-            raise ScoreError(f"{changed[0]} was changed while it was read; --restart to begin anew.")
+        if changed := {name for name, _ in stamps.items() ^ _stamps(sources).items()}:
+            raise ScoreError(f"{min(changed)} was changed while it was read; --restart to begin anew.")
         finished = finish(ledger, targets, identity)
         return Outcome(finished.counts, before, time.monotonic() - started, targets.rejects)
 
@@ -105,7 +105,7 @@ def _to_stdout(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) ->
     gauge = _Gauge([source.identity() for source in sources])
     counts, started = Counts(), time.monotonic()
     view.begin(gauge.total, 0, counts)
-    parts = read_parts(sources, job.fields, job.cut, job.max_row_bytes, Start())
+    parts = _parts(job, sources, Start())
     with outputs.written_whole(job.rejects) as rejects, closing(engine(parts)) as results:
         for scored in results:
             rows = outputs.row_lines(scored, _style(job, model, form))
@@ -115,6 +115,10 @@ def _to_stdout(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) ->
             counts += scored.counts()
             view.part(scored.counts(), gauge.bytes(scored.part))
     return Outcome(counts, Counts(), time.monotonic() - started, job.rejects)
+
+
+def _parts(job: ScoreJob, sources: Sequence[Source], start: Start) -> Iterator[Part]:
+    return read_parts(sources, job.fields, job.cut, job.max_row_bytes, start, with_date=job.writes_dates)
 
 
 def _files(scored: Scored, targets: Targets, style: RowStyle) -> dict[str, bytes]:
@@ -134,9 +138,14 @@ def _style(job: ScoreJob, model: ModelFolder, form: OutputFormat) -> RowStyle:
 
 
 def _stamps(sources: Sequence[Source]) -> dict[str, tuple[int, int] | None]:
-    """Size and time of each file, None where there is none."""
-    found = {source.name: source.path.stat() if os.path.isfile(source.path) else None for source in sources}
+    """Size and time of each file, also of those in folders; None where there is none."""
+    paths = [path for source in sources if not source.is_stdin for path in _paths(source)]
+    found = {str(path): path.stat() if os.path.isfile(path) else None for path in paths}
     return {name: (stat.st_size, stat.st_mtime_ns) if stat else None for name, stat in found.items()}
+
+
+def _paths(source: Source) -> list[Path]:
+    return [path for _, path in source.files()] if source.format == "folder" else [source.path]
 
 
 class _Gauge:
