@@ -64,7 +64,10 @@ def test_bad_lines_of_jsonl(runs: Runs, tmp_path: Path) -> None:
 
 
 def test_a_date_or_an_id_that_cannot_be_written_is_a_reject(runs: Runs, tmp_path: Path) -> None:
-    lone = [b'{"id": "d", "text": "oil", "published_at": "a \\ud800"}\n', b'{"id": "\\udfff", "text": "oil"}\n']
+    lone = [
+        b'{"id": "d", "text": "oil", "published_at": "a \\ud800"}\n',
+        b'{"id": "\\udfff", "text": "oil"}\n',
+    ]
     (tmp_path / "a.jsonl").write_bytes(b"".join(lone) + jsonl(documents(1)))
     runs(tmp_path / "a.jsonl", to=tmp_path / "o.jsonl", with_date=True)
     found = [(row["id"], row["reason"]) for row in rejects(tmp_path / "o.jsonl")]

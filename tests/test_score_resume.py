@@ -184,6 +184,21 @@ def test_what_no_run_wrote_is_not_written_over(runs: Runs, stories: Path, tmp_pa
     assert len(read_rows(tmp_path / "o.jsonl")) == 12
 
 
+@pytest.mark.parametrize("option", ["spans", "rejects"])
+def test_no_other_output_is_written_over_either(
+    runs: Runs, stories: Path, tmp_path: Path, option: str
+) -> None:
+    out, beside = tmp_path / "o.jsonl", tmp_path / "mine.jsonl"
+    beside.write_bytes(b"mine")
+    with pytest.raises(ScoreError, match=r"mine\.jsonl exists and is not from an unfinished run"):
+        runs(stories, to=out, **{option: beside})
+    assert beside.read_bytes() == b"mine"
+    with pytest.raises(ScoreError, match=r"the same file o\.jsonl"):
+        runs(stories, to=out, **{option: out})
+    runs(stories, to=out, restart=True, **{option: beside})
+    assert b"mine" not in beside.read_bytes()
+
+
 def test_two_runs_do_not_write_the_same_output(runs: Runs, stories: Path, tmp_path: Path) -> None:
     work = tmp_path / "o.jsonl.work"
     work.mkdir()

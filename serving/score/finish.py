@@ -83,9 +83,12 @@ def finished_before(targets: Targets, identity: RunIdentity) -> Finished | None:
     finished = read_stored(Finished, targets.manifest)
     there = targets.out.is_file() or (targets.out.is_dir() and any(targets.out.iterdir()))
     if finished is None or not there:
-        if there and not (targets.work / "run.json").exists():
+        ours = {targets.out.parent / name for name in (finished.outputs if finished else ())}
+        beside = [path for path in targets.made()[1:] if os.path.lexists(path) and path not in ours]
+        in_the_way = [*([targets.out] if there else []), *beside]
+        if in_the_way and not (targets.work / "run.json").exists():
             raise ScoreError(
-                f"{targets.out} exists and is not from an unfinished run; name another output, or --restart "
+                f"{in_the_way[0]} exists and is not from an unfinished run; name another output, or --restart "
                 "to write it anew."
             )
         return None

@@ -1,5 +1,6 @@
 """What `embargo score` is asked to do, where its files go, and what its result depends on."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -53,7 +54,7 @@ class ScoreJob:
             raise ScoreError(
                 f"{self.output} and --format {self.form} say different formats; leave --format out."
             )
-        return Targets(
+        targets = Targets(
             out=out,
             rejects=self.rejects or out.with_name(f"{out.name}.{REJECTS}"),
             spans=self.spans,
@@ -61,6 +62,13 @@ class ScoreJob:
             spans_form=output_format(self.spans.name) if self.spans else None,
             is_folder=is_folder,
         )
+        places = [os.path.abspath(path) for path in targets.own()]
+        if twice := [place for place in places if places.count(place) > 1]:
+            raise ScoreError(
+                f"two outputs of the run are or need the same file {Path(twice[0]).name}; give --output, "
+                "--spans and --rejects names of their own."
+            )
+        return targets
 
     def identity(self, model: ModelFolder, sources: Sequence[Source], targets: Targets) -> RunIdentity:
         """What the result depends on; reads all inputs to hash them."""
