@@ -88,8 +88,8 @@ def finished_before(targets: Targets, identity: RunIdentity) -> Finished | None:
         in_the_way = [*([targets.out] if there else []), *beside]
         if in_the_way and not (targets.work / "run.json").exists():
             raise ScoreError(
-                f"{in_the_way[0]} exists and is not from an unfinished run; name another output, or --restart "
-                "to write it anew."
+                f"{in_the_way[0]} exists and is not from an unfinished run; name another output, or "
+                "--restart to write it anew."
             )
         return None
     refuse_if_changed(finished.run, identity, targets.out)

@@ -110,8 +110,8 @@ def find_sources(
 ) -> list[Source]:
     """The inputs that the words of a command name, patterns resolved in sorted order.
 
-    `outputs` and what lies in them are left out of what patterns find. `input_format` (such as "csv.gz") is that of stdin
-    and of names without a known suffix. Raises ScoreError.
+    `outputs` and what lies in them are left out of what patterns find. `input_format` (such as
+    "csv.gz") is that of stdin and of names without a known suffix. Raises ScoreError.
     """
     names: list[str] = []
     written = [Path(os.path.abspath(path)) for path in outputs]
