@@ -58,7 +58,8 @@ def run_score(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) -> 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise ScoreError("whoever read the output went away; nothing was kept.") from error
     except OSError as error:
-        kept = "" if to_stdout else " All parts that are done are kept; then run the same command again, without --restart."
+        again = " All parts that are done are kept; then run the same command again, without --restart."
+        kept = "" if to_stdout else again
         raise ScoreError(
             f"{error.filename or job.output} cannot be written or read ({error.strerror or error}); make "
             f"room, or whatever else it needs.{kept}"
