@@ -24,6 +24,9 @@ train: .venv/training.done ## retrain on DATA (EXTRA= more corpora, FROM= start,
 evaluate: .venv/training.done ## measure MODEL on DATA: table, JSON, a page with plots and errors
 	$(BIN)/embargo evaluate --model $(MODEL) --data "$(DATA) $(wildcard ../shared/real/dev.jsonl)"
 
+bench: .venv/baselines.done ## speed and accuracy of MODEL (ALSO= more of ours) and its peers, by turns (QUICK=1 tries it)
+	$(BIN)/python -m benchmarks --model "$(MODEL) $(ALSO)" $(if $(QUICK),--quick)
+
 baselines: .venv/baselines.done ## train lookup, TF-IDF and spaCy on DATA (EXTRA=) for `make evaluate`
 	$(BIN)/embargo baselines --data "$(DATA) $(EXTRA)" --measure "$(DATA) $(wildcard ../shared/real/dev.jsonl)"
 
@@ -73,4 +76,4 @@ clean: ## remove the environment and everything built
 	$(PIP) -e '.[train,dev]'
 	@touch $@
 
-.PHONY: help serve train evaluate baselines data release check validate test lint types clean
+.PHONY: help serve train evaluate bench baselines data release check validate test lint types clean

@@ -22,6 +22,9 @@ from serving.tokens import Tokenizer, TokenStream
 _DECODED_TOGETHER = 8192
 """Tokens; numpy's calls are then long enough, and threads do not wait for them."""
 
+_ENCODED_TOGETHER = 256 * 1024
+"""Characters; beyond it others may cut their texts first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -84,9 +87,9 @@ class Analyzer:
         other._labels = config.label_set()
         return other
 
-    def read(self, documents: Sequence[Document]) -> list[Reading | DocumentError]:
-        """Tokenise and run; one reading or one error a document, in order."""
-        readings = dict(self.readings(documents))
+    def read(self, documents: Sequence[Document], *, alone: bool = False) -> list[Reading | DocumentError]:
+        """Tokenise and run; one reading or one error a document, in order. `alone`: as `readings` has it."""
+        readings = dict(self.readings(documents, alone=alone))
         return [readings[number] for number in range(len(documents))]
 
     def readings(
@@ -100,7 +103,7 @@ class Analyzer:
 
         `alone`: in micro-batches of these documents only, always cut in the same way.
         """
-        streams = self._streams(documents)
+        streams = self._streams(documents, cancellation or Cancellation())
         read = [number for number, stream in enumerate(streams) if isinstance(stream, TokenStream)]
         job = self.run.submit([s for s in streams if isinstance(s, TokenStream)], alone=alone)
         if cancellation:
@@ -178,14 +181,23 @@ class Analyzer:
         coverage = shape.coverage(reading.stream, reading.windows)
         return Analysis(id=document.id, labels=labels, entities=entities, coverage=coverage)
 
-    def _streams(self, documents: Sequence[Document]) -> list[TokenStream | DocumentError]:
+    def _streams(
+        self, documents: Sequence[Document], cancellation: Cancellation
+    ) -> list[TokenStream | DocumentError]:
         too_long = [self._too_long(document) for document in documents]
         fitting = [d for d, problem in zip(documents, too_long, strict=True) if problem is None]
-        with self._python:
-            begun = time.perf_counter()
-            encoded = iter(self.tokenizer.encode(fitting))
-            self._observer.tokenised(len(fitting), time.perf_counter() - begun)
-        return [problem or next(encoded) for problem in too_long]
+        encoded: list[TokenStream | DocumentError] = []
+        seconds = 0.0
+        for part in _slices(fitting):  # between slices others get their turn
+            with self._python:
+                cancellation.check()
+                begun = time.perf_counter()
+                encoded += self.tokenizer.encode(part)
+                seconds += time.perf_counter() - begun
+        self._observer.tokenised(len(fitting), seconds)
+        cancellation.check()
+        streams = iter(encoded)
+        return [problem or next(streams) for problem in too_long]
 
     def _shape_labels(self, document: Document, reading: Reading, options: Options) -> tuple[Label, ...]:
         labels = shape.labels(reading.label_logits(), self._labels, options)
@@ -208,3 +220,17 @@ class Analyzer:
             f"The document has {length} characters, at most {limit} are read; "
             "split it, for example at chapters, and send the parts.",
         )
+
+
+def _slices(documents: Sequence[Document]) -> Iterator[list[Document]]:
+    """Documents in order, in slices that end with the one that fills them."""
+    part: list[Document] = []
+    characters = 0
+    for document in documents:
+        part.append(document)
+        characters += len(document.text) + len(document.title or "")
+        if characters >= _ENCODED_TOGETHER:
+            yield part
+            part, characters = [], 0
+    if part:
+        yield part

@@ -2,21 +2,23 @@
 
 import asyncio
 import gzip
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import re
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
 from fastapi import Request, Response
 
 from serving import api, bodies
-from serving.admission import Admission, estimated_tokens
+from serving.admission import PLACES, Admission, estimated_tokens
 from serving.calls import Cancellation
-from serving.errors import AbandonedError, DocumentError, RequestError
+from serving.errors import TOO_SLOW, DocumentError, EmbargoError, RequestError
+from serving.forward import available_cpus
 from serving.loaded import Loaded, ServedModel
+from serving.logs import log
 from serving.metrics import Metrics
 from serving.ndjson import Line, NdjsonResponse
 from serving.results import Analysis, Document, Options
@@ -26,8 +28,10 @@ T = TypeVar("T")
 Item = Document | tuple[str | int, DocumentError]
 """A document, or the id and the error of what is none."""
 
-_CALLS_AT_ONCE = 256
-"""Threads that wait for the engine. They share its forward passes; what may wait is admission's."""
+_STREAM_CALLS = 16
+"""Threads that wait for the engine with lines of streams; what they hold is admission's matter."""
+_BODIES_AT_ONCE = 8
+"""Bodies of full length that may be in memory; of short ones many more."""
 _GZIP_FROM = 4096
 _GZIP_LEVEL = 4
 
@@ -55,63 +59,85 @@ class Service:
     model: ServedModel
     admission: Admission
     metrics: Metrics
+    parsing: anyio.CapacityLimiter
+    """Threads that understand bodies; as many as can work at once."""
     calls: anyio.CapacityLimiter
+    """Threads that wait for the engine; one for each place of admission, so nobody waits for them."""
+    streams: anyio.CapacityLimiter
+    held: bodies.Held
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the service is about to stop."""
+    abandoned: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Calls that nobody waits for and that have not ended yet."""
 
     @classmethod
     def start(cls, settings: Settings, metrics: Metrics) -> "Service":
         """Load the model."""
         admission = Admission(settings.max_queue_tokens, metrics.queue.set)
         model = ServedModel(settings, metrics)
-        return cls(settings, model, admission, metrics, anyio.CapacityLimiter(_CALLS_AT_ONCE))
+        parsing = anyio.CapacityLimiter(available_cpus())
+        calls, streams = anyio.CapacityLimiter(PLACES), anyio.CapacityLimiter(_STREAM_CALLS)
+        held = bodies.Held(_BODIES_AT_ONCE * settings.max_body_bytes)
+        return cls(settings, model, admission, metrics, parsing, calls, streams, held)
 
     async def answer(self, request: Request) -> Response:
         """`POST /v1/analyze`: a batch in one body, or a stream of lines."""
         if bodies.media_type(request, bodies.JSON, bodies.NDJSON) == bodies.JSON:
             return await self.answer_json(request, _native)
         options = api.options(api.options_of_query(request.query_params))
+        bodies.content_encoding(request)  # 415 while there still is a status to say it with
         self.admission.check()
         loaded = self.model.current
         return NdjsonResponse(
             request, partial(self._answer_lines, loaded, options), self.settings.max_line_bytes,
-            gzip=_wants_gzip(request),
+            gzip=_wants_gzip(request), stopping=self.stopping,
         )  # fmt: skip
 
     async def answer_json(self, request: Request, understand: Understand) -> Response:
         """One body of JSON, in whatever shape `understand` knows."""
         bodies.media_type(request, bodies.JSON)
-        content = await bodies.read_body(request, self.settings.max_body_bytes, self.settings.body_seconds)
-        cancellation = Cancellation()
-        work = partial(self._answer_body, content, understand, cancellation)
-        answered = await self._while_listening(request, work, cancellation)
-        if answered is None:
-            return Response(status_code=499)  # nobody is there to read it
-        answer, further = answered
-        headers = {"vary": "accept-encoding", **further}
-        if _wants_gzip(request) and len(answer) >= _GZIP_FROM:
-            answer = await anyio.to_thread.run_sync(partial(gzip.compress, answer, _GZIP_LEVEL, mtime=0))
-            headers["content-encoding"] = "gzip"
-        return Response(answer, media_type=bodies.JSON, headers=headers)
+        # About what it costs is known before it is read.
+        self.admission.check(estimated_tokens(bodies.declared_bytes(request)))
+        with self.held.body() as add:
+            settings = self.settings
+            content = await bodies.read_body(request, settings.max_body_bytes, settings.body_seconds, add)
+            cancellation = Cancellation()
+            work = self._answer_body(content, understand, cancellation, packed=_wants_gzip(request))
+            answered = await self._while_listening(request, work, cancellation)
+        return answered or Response(status_code=499)  # nobody is there to read it
 
-    def _answer_body(
-        self, content: bytes, understand: Understand, cancellation: Cancellation
-    ) -> tuple[bytes, Mapping[str, str]]:
+    async def _answer_body(
+        self, content: bytes, understand: Understand, cancellation: Cancellation, *, packed: bool
+    ) -> Response:
         loaded = self.model.current
-        asked = understand(content, loaded, self.settings)
-        with self.admission(_cost(asked.items)):
+
+        def parse() -> Asked:
+            cancellation.check()
+            return understand(content, loaded, self.settings)
+
+        asked = await anyio.to_thread.run_sync(parse, limiter=self.parsing)
+        cancellation.check()
+
+        def work() -> Response:
             analyses = self._analyze(loaded, asked.items, asked.options, cancellation)
-            return asked.write(loaded, analyses), asked.headers
+            return _response(asked.write(loaded, analyses), asked.headers, packed=packed)
+
+        with self.admission(_cost(asked.items)):  # before a thread is taken: 429 comes at once
+            return await anyio.to_thread.run_sync(work, limiter=self.calls)
 
     async def _answer_lines(
         self, loaded: Loaded, options: Options, lines: Sequence[Line], cancellation: Cancellation
     ) -> bytes:
         def work() -> bytes:
             limit = self.settings.max_line_bytes
+            cancellation.check()
             items = [api.parse_line(line.content, line.number, limit) for line in lines]
-            with self.admission(_cost(items), refuse=False):
-                analyses = self._analyze(loaded, items, options, cancellation)
-                return api.result_lines(loaded.folder, analyses)
+            analyses = self._analyze(loaded, items, options, cancellation)
+            return api.result_lines(loaded.folder, analyses)
 
-        return await anyio.to_thread.run_sync(work, limiter=self.calls)
+        # What lines cost is known before they are parsed: they are little more than their text.
+        async with self.admission.room(estimated_tokens(sum(len(line.content or b"") for line in lines))):
+            return await anyio.to_thread.run_sync(work, limiter=self.streams)
 
     def _analyze(
         self, loaded: Loaded, items: Sequence[Item], options: Options, cancellation: Cancellation
@@ -129,29 +155,40 @@ class Service:
         return results
 
     async def _while_listening(
-        self, request: Request, work: Callable[[], T], cancellation: Cancellation
+        self, request: Request, work: Coroutine[Any, Any, T], cancellation: Cancellation
     ) -> T | None:
-        """Run `work` on a thread; None if the caller leaves. Raises RequestError 503 if it takes too long."""
-        task = asyncio.ensure_future(anyio.to_thread.run_sync(work, limiter=self.calls))
-        gone = asyncio.ensure_future(_until_gone(request))
+        """Do `work`; None if the caller leaves. Raises RequestError 503 if it takes too long.
+
+        Work that is given up ends by itself, at its next step, and keeps its place until then.
+        """
+        task = asyncio.ensure_future(work)
+        gone = asyncio.ensure_future(bodies.until_gone(request))
+        seconds = self.settings.answer_seconds
         try:
-            seconds = self.settings.answer_seconds
             await asyncio.wait({task, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
             left = gone.done()
         finally:
             gone.cancel()
-            cancellation.cancel()  # without effect on what is done
-        with suppress(AbandonedError):
-            await task
+            if not task.done():
+                cancellation.cancel()
+                self.abandoned.add(task)
+                task.add_done_callback(self._ended)
         self.metrics.cancelled.inc()
         if left:
             return None
         raise RequestError(
-            503, "Too slow", f"No answer within {seconds:g} s; send fewer or shorter documents a request.",
-            headers={"Retry-After": "1"},
-        )  # fmt: skip
+            503, TOO_SLOW, f"No answer within {seconds:g} s; send fewer or shorter documents a request."
+        )
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self.abandoned.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error and not isinstance(error, EmbargoError):
+            log.error("a call failed that was given up", exc_info=error)
 
 
 def service_of(request: Request) -> Service:
@@ -171,15 +208,22 @@ def _write_native(loaded: Loaded, analyses: Sequence[Analysis]) -> bytes:
     return api.response_body(loaded.folder, analyses)
 
 
+def _response(answer: bytes, further: Mapping[str, str], *, packed: bool) -> Response:
+    headers = {"vary": "accept-encoding", **further}
+    if packed and len(answer) >= _GZIP_FROM:
+        answer = gzip.compress(answer, _GZIP_LEVEL, mtime=0)
+        headers["content-encoding"] = "gzip"
+    return Response(answer, media_type=bodies.JSON, headers=headers)
+
+
 def _wants_gzip(request: Request) -> bool:
-    return "gzip" in request.headers.get("accept-encoding", "")
+    for part in request.headers.get("accept-encoding", "").lower().split(","):
+        coding, _, weight = part.replace(" ", "").partition(";")
+        if coding == "gzip":
+            return not re.fullmatch(r"q=0(\.0*)?", weight)
+    return False
 
 
 def _cost(items: Sequence[Item]) -> int:
     documents = [item for item in items if isinstance(item, Document)]
     return sum(estimated_tokens(len(d.text) + len(d.title or "")) for d in documents)
-
-
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

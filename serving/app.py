@@ -53,8 +53,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.add_middleware(KeyCheck, hashes=chosen.api_keys)
     if chosen.cors_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=chosen.cors_origins, allow_methods=["*"], allow_headers=["*"]
-        )
+            CORSMiddleware, allow_origins=chosen.cors_origins, allow_methods=["*"], allow_headers=["*"],
+            expose_headers=["Retry-After", "X-Request-ID"],
+        )  # fmt: skip
     app.add_middleware(Watched, metrics=metrics)
     return app
 
@@ -68,10 +69,14 @@ def _listen_for_signals(app: FastAPI, settings: Settings) -> None:
         return  # signals come to the main thread alone; tests run in another
     stop = signal.getsignal(signal.SIGTERM)
 
+    def leave(number: int, frame: FrameType | None) -> None:
+        app.state.service.stopping.set()  # a stream may have no end of its own
+        if callable(stop):
+            stop(number, frame)
+
     def drain(number: int, frame: FrameType | None) -> None:
         app.state.draining = True
-        if callable(stop):
-            loop.call_soon_threadsafe(loop.call_later, settings.drain_seconds, stop, number, frame)
+        loop.call_soon_threadsafe(loop.call_later, settings.drain_seconds, leave, number, frame)
 
     signal.signal(signal.SIGTERM, drain)
 
@@ -83,6 +88,9 @@ def _swap(app: FastAPI) -> None:
     except EmbargoError as error:
         app.state.metrics.swaps.labels("refused").inc()
         log.error("model not replaced: %s", error)
+    except Exception:  # a damaged graph or tokenizer: what their libraries raise is not known
+        app.state.metrics.swaps.labels("refused").inc()
+        log.exception("model not replaced")
     else:
         app.state.metrics.swaps.labels("loaded").inc()
 
@@ -99,11 +107,13 @@ def _add_routes(app: FastAPI) -> None:
         return await service_of(request).answer(request)
 
     @app.get("/healthz")
+    @app.head("/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str]:
         """The process is alive."""
         return {"status": "alive"}
 
     @app.get("/readyz")
+    @app.head("/readyz", include_in_schema=False)
     async def readyz(request: Request) -> Response:
         """The model is loaded, its folder matches its manifest, and requests are taken."""
         service = service_of(request)

@@ -1,7 +1,8 @@
 """The body of a request: its type, its size and its compression, checked while it arrives."""
 
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
@@ -9,6 +10,8 @@ from starlette.requests import ClientDisconnect, Request
 from serving.errors import RequestError
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
+_PIECE = 1024 * 1024
+"""Bytes that are unpacked at once."""
 
 
 def media_type(request: Request, *expected: str) -> str:
@@ -23,16 +26,62 @@ def media_type(request: Request, *expected: str) -> str:
     )
 
 
-async def read_body(request: Request, limit: int, seconds: float) -> bytes:
-    """The whole body, unpacked. Raises RequestError 413 as soon as it is known to be too large,
-    408 if it has not arrived after `seconds`."""
+def content_encoding(request: Request) -> str:
+    """Either gzip or identity. Raises RequestError 415 at another."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("identity", "gzip"):
+        return encoding
+    raise RequestError(
+        415, "Unsupported encoding", f"Got Content-Encoding {encoding!r}; expected gzip or none."
+    )
+
+
+class Held:
+    """Bytes of all bodies that are being read or answered; at most `limit` are in memory."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.bytes = 0
+
+    @contextmanager
+    def body(self) -> Iterator[Callable[[int], None]]:
+        """Hold what one body's `add(bytes)` counts, which raises RequestError 429 beyond the limit."""
+        size = 0
+
+        def add(more: int) -> None:
+            nonlocal size
+            if self.bytes + more > self.limit:
+                raise RequestError(
+                    429,
+                    "Too busy",
+                    f"Bodies of {self.bytes} bytes are being read, at most {self.limit} may be; try again.",
+                    headers={"Retry-After": "1"},
+                )
+            size += more
+            self.bytes += more
+
+        try:
+            yield add
+        finally:
+            self.bytes -= size
+
+
+def declared_bytes(request: Request) -> int:
+    """What the head of a request says of its length; 0 if nothing."""
     declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > limit:
+    return int(declared) if declared.isascii() and declared.isdigit() else 0
+
+
+async def read_body(request: Request, limit: int, seconds: float, add: Callable[[int], None]) -> bytes:
+    """The whole body, unpacked. Raises RequestError 413 as soon as it is known to be too large,
+    408 if it has not arrived after `seconds`, and what `add` raises, which is told of its bytes."""
+    if declared_bytes(request) > limit:
         raise _too_large(limit)
     content = bytearray()
     try:
         with anyio.fail_after(seconds):
-            async for chunk in unpacked(request, limit):
+            async for chunk in unpacked(request, _PIECE):
+                add(len(chunk))
                 content += chunk
                 if len(content) > limit:
                     raise _too_large(limit)
@@ -48,20 +97,17 @@ async def unpacked(request: Request, chunk_limit: int) -> AsyncIterator[bytes]:
 
     Raises RequestError: 415 for another encoding, 400 for broken gzip or a body that breaks off.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip"):
-        raise RequestError(
-            415, "Unsupported encoding", f"Got Content-Encoding {encoding!r}; expected gzip or none."
-        )
-    unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding == "gzip" else None
+    unpack = _gunzip() if content_encoding(request) == "gzip" else None
     try:
         async for chunk in request.stream():
             if unpack is None:
                 yield chunk
                 continue
             while chunk:  # a small packed piece may hold a very large one
+                if unpack.eof:
+                    unpack = _gunzip()  # a gzip file may have several members
                 yield unpack.decompress(chunk, chunk_limit)
-                chunk = unpack.unconsumed_tail
+                chunk = unpack.unconsumed_tail or unpack.unused_data
     except zlib.error as error:
         raise RequestError(400, "Broken gzip", f"The body is no gzip: {error}.") from error
     except ClientDisconnect as error:
@@ -70,7 +116,17 @@ async def unpacked(request: Request, chunk_limit: int) -> AsyncIterator[bytes]:
         raise RequestError(400, "Broken gzip", "The packed body ends too early; send it whole.")
 
 
+def _gunzip() -> "zlib._Decompress":
+    return zlib.decompressobj(zlib.MAX_WBITS | 16)
+
+
 def _too_large(limit: int) -> RequestError:
     return RequestError(
         413, "Body too large", f"At most {limit} bytes are read; send fewer documents a request."
     )
+
+
+async def until_gone(request: Request) -> None:
+    """Wait, after the body has been read, until the caller leaves."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

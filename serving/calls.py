@@ -43,6 +43,11 @@ class Cancellation:
         if cancelled:
             scheduler.abort(job, AbandonedError())
 
+    def check(self) -> None:
+        """Raises AbandonedError if the call was given up."""
+        if self._cancelled:
+            raise AbandonedError
+
     def cancel(self) -> None:
         """What has not begun to run never will."""
         with self._lock:

@@ -1,14 +1,17 @@
 """`embargo serve` and `embargo analyze`: the commands that need no more than serving does."""
 
+import math
 import os
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import orjson
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from serving.errors import EmbargoError
 from serving.results import OffsetUnit
@@ -35,6 +38,7 @@ def serve(
     """Serve a model over HTTP."""
     import uvicorn
 
+    from serving.metrics import MULTIPROCESS_FOLDER
     from serving.model_folder import ModelFolder
 
     try:
@@ -44,16 +48,30 @@ def serve(
             f"EMBARGO_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
         )
         raise EmbargoError(f"{wrong}; `embargo serve --help` lists all settings.") from error
-    # A wrong folder is one clear line here, not a trace of the start-up; hashes are checked there.
-    ModelFolder.open(settings.model, verify=False)
+    except SettingsError as error:
+        raise EmbargoError(
+            f"{error}; a list is written as JSON, for example EMBARGO_CORS_ORIGINS='[\"https://desk.example\"]'."
+        ) from error
+    # A wrong folder is one clear line here, not a trace of the start-up. One process checks hashes when
+    # it loads; workers that failed to start would be replaced for ever.
+    ModelFolder.open(settings.model, verify=workers > 1)
     typer.echo(f"Embargo on http://{host}:{port} (documentation at /docs)", err=True)
-    with tempfile.TemporaryDirectory() as numbers:
+    with ExitStack() as kept:
         # Worker processes read their settings from the environment, and count into one folder.
         os.environ.update(settings.environment())
-        if workers > 1:
-            os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", numbers)
+        if workers > 1 and MULTIPROCESS_FOLDER not in os.environ:
+            os.environ[MULTIPROCESS_FOLDER] = kept.enter_context(tempfile.TemporaryDirectory())
         uvicorn.run(
-            "serving.asgi:app", host=host, port=port, workers=workers, log_config=None, access_log=False
+            "serving.asgi:app",
+            host=host,
+            port=port,
+            workers=workers,
+            log_config=None,
+            access_log=False,
+            # What was taken is answered by then, or 503.
+            timeout_graceful_shutdown=math.ceil(settings.answer_seconds) + 1,
+            # A worker that is busy with a long text is not dead; 5 s would kill it.
+            timeout_worker_healthcheck=60,
         )
 
 

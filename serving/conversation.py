@@ -17,7 +17,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from serving.api import AnalyzeResponse, DocumentIn, LineOut, ModelCardOut, OptionsIn
-from serving.errors import BusyError, ProblemError, ServiceError, UnreachableError
+from serving.errors import TOO_SLOW, BusyError, ProblemError, ServiceError, UnreachableError
 
 T = TypeVar("T")
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -200,7 +200,9 @@ def _error(reply: httpx.Response | httpx.RequestError) -> ServiceError:
     told = _loaded(reply.content)
     title = str(told.get("title", reply.reason_phrase))
     detail = str(told.get("detail", reply.text[:200]))
-    kind = BusyError if reply.status_code in (429, 503) else ProblemError
+    # A request that was too slow will be so again.
+    passes = reply.status_code in (429, 503) and title != TOO_SLOW
+    kind = BusyError if passes else ProblemError
     error = kind(reply.status_code, title, detail, reply.headers.get("x-request-id"))
     if isinstance(error, BusyError):
         error.retry_after = _retry_after(reply.headers.get("retry-after", ""))

@@ -59,7 +59,10 @@ def decode(
     continues = np.concatenate([stream.continues for stream in streams])
     begins = np.concatenate([_field_begins(stream) for stream in streams])
 
-    heads = np.flatnonzero(begins | (_inside_sure_run(emission[:, 0] > 1 - _SURE) & ~continues))
+    # A run of sure tokens does not reach from one document or field into the next, so that a
+    # document is cut in the same places whatever it is decoded with.
+    sure = _inside_sure_run(emission[:, 0] > 1 - _SURE, np.cumsum(begins))
+    heads = np.flatnonzero(begins | (sure & ~continues))
     lengths = np.diff(np.append(heads, len(emission)))
     spans: list[list[TokenSpan]] = [[] for _ in streams]
     found: list[tuple[int, int, int, float]] = []
@@ -72,10 +75,13 @@ def decode(
     return spans
 
 
-def _inside_sure_run(sure: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """True where a token, the next and the two before it are all sure. *Shape:* (tokens,)."""
+def _inside_sure_run(sure: npt.NDArray[np.bool_], field_of: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """True where a token, the next and the two before it are all sure, and of one field.
+
+    *Shape:* (tokens,) each.
+    """
     inside = np.zeros_like(sure)
-    inside[2:-1] = sure[:-3] & sure[1:-2] & sure[2:-1] & sure[3:]
+    inside[2:-1] = sure[:-3] & sure[1:-2] & sure[2:-1] & sure[3:] & (field_of[:-3] == field_of[3:])
     return inside
 
 

@@ -8,7 +8,7 @@ EmbargoError
 ├── ServiceError          a service that was called gave no good answer (serving/client.py)
 │   ├── UnreachableError  it could not be reached, or broke off
 │   └── ProblemError      it answered with a problem
-│       └── BusyError     429 or 503, also after the retries
+│       └── BusyError     429 or 503, also after the retries; not for a request that is too slow
 ├── CorpusError           a labelled corpus breaks the format or the label rules
 ├── ScoreError            a corpus run cannot begin, go on or be finished
 └── TrainingError         a training run, an export or an evaluation cannot go on
@@ -18,6 +18,9 @@ A message says what was got, what was expected, and the fix.
 
 from collections.abc import Mapping
 from typing import Literal
+
+TOO_SLOW = "Too slow"
+"""Title of the 503 that another try would meet too: the request is too large for its time."""
 
 DocumentErrorCode = Literal["empty", "not_text", "lone_surrogate", "too_long", "invalid_document"]
 

@@ -69,11 +69,13 @@ class ServedModel:
         self._settings = settings
         self._observer = observer
         self._checked: tuple[tuple[str, int, int], ...] = ()
+        self._loading = threading.Lock()
         self.current = self._load()
 
     def reload(self) -> None:
         """Load the folder anew, warm it, then switch. Raises EmbargoError and keeps the old one."""
-        self.current = self._load()
+        with self._loading:  # the last one asked for wins
+            self.current = self._load()
 
     def check(self) -> None:
         """Raises ModelFolderError if the folder on disk does not match its manifest any more."""

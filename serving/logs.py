@@ -42,7 +42,7 @@ def configure(level: str) -> None:
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
         )
     )
-    for name in ("embargo", "uvicorn.error"):
+    for name in ("embargo", "uvicorn.error", "asyncio"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level.upper())

@@ -7,6 +7,7 @@ import uuid
 from hashlib import sha256
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.logs import log, request_id
@@ -52,6 +53,11 @@ class Watched:
 
         try:
             await self._app(scope, receive, send_with_headers)
+        except Exception as error:
+            log.error("unexpected error", exc_info=error)
+            if status:
+                raise  # an answer has begun: the connection ends, so that it is not taken for whole
+            await _internal_error()(scope, receive, send_with_headers)
         finally:
             self._count(scope, status, time.perf_counter() - begun)
 
@@ -70,6 +76,11 @@ class Watched:
                 "milliseconds": round(1000 * seconds, 1),
             },
         )
+
+
+def _internal_error() -> Response:
+    detail = "The request could not be answered; the server's log says why. Please report it."
+    return problem(500, "Internal error", detail)
 
 
 class KeyCheck:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from serving.decode import tag_names
 from serving.document_head import LabelSet
@@ -126,9 +126,19 @@ class ModelFolder:
     def open(cls, path: str | Path, *, verify: bool = True) -> "ModelFolder":
         """Read and check a folder; `verify` compares every file with the manifest's hash.
 
-        Raises ModelFolderError that names the file that is missing or does not match.
+        Raises ModelFolderError that names the file that is missing, unreadable or does not match.
         """
         folder = Path(path)
+        try:
+            return cls._open(folder, verify=verify)
+        except OSError as error:
+            raise ModelFolderError(
+                f"{error.filename or folder} cannot be read ({error.strerror}); check its owner and "
+                "permissions, or copy the whole folder again."
+            ) from error
+
+    @classmethod
+    def _open(cls, folder: Path, *, verify: bool) -> "ModelFolder":
         if not folder.is_dir():
             raise ModelFolderError(
                 f"{folder} is not a folder; expected a model folder with {', '.join(FILES.needed())}. "
@@ -154,8 +164,8 @@ def file_sha256(path: Path) -> str:
 
 def _verify(folder: Path, manifest_bytes: bytes) -> None:
     try:
-        expected: dict[str, str] = orjson.loads(manifest_bytes)["files"]
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        expected: dict[str, str] = dict(orjson.loads(manifest_bytes)["files"])
+    except (ValueError, KeyError, TypeError) as error:
         raise ModelFolderError(
             f'{folder / FILES.manifest} has no table "files" of SHA-256 hashes ({error!r}); '
             "copy the whole folder again, or train the model again."
@@ -170,7 +180,7 @@ def _verify(folder: Path, manifest_bytes: bytes) -> None:
             )
         if (got := file_sha256(path)) != sha256:
             raise ModelFolderError(
-                f"{path} has SHA-256 {got[:12]}…, the manifest says {sha256[:12]}…; "
+                f"{path} has SHA-256 {got[:12]}…, the manifest says {str(sha256)[:12]}…; "
                 "the file was altered or cut. Copy the whole folder again, or train the model again."
             )
 
@@ -181,7 +191,7 @@ def _read_config(folder: Path) -> EmbargoConfig:
         raw = orjson.loads(path.read_bytes())
         config = EmbargoConfig.model_validate(raw["embargo"])
         tags = [raw["id2label"][str(i)] for i in range(len(raw["id2label"]))]
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError) as error:  # ValidationError is a ValueError
         raise ModelFolderError(
             f"{path} cannot be used: {error}. Copy the whole folder again, or train the model again."
         ) from error

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import anyio.to_thread
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,9 +23,11 @@ from serving.calls import Cancellation
 from serving.errors import AbandonedError, RequestError
 from serving.logs import log
 
-_LINES, _BYTES = 32, 256 * 1024
+_LINES, _BYTES = 32, 64 * 1024
 """A chunk of lines that is read together holds at most so many."""
-_WAITING_LINES = 32
+_WAITING_LINES, _WAITING_BYTES = 32, 1024 * 1024
+"""Beyond either no further line is read. A request of the client (serving/conversation.py) fits, so that
+it may send all of it before it reads."""
 _CHUNKS_AHEAD = 3
 """Chunks at work, so that the engine never waits for the network."""
 
@@ -44,7 +47,9 @@ Answer = Callable[[Sequence[Line], Cancellation], Coroutine[Any, Any, bytes]]
 class NdjsonResponse(Response):
     """A response that reads its request while it answers."""
 
-    def __init__(self, request: Request, answer: Answer, line_limit: int, *, gzip: bool) -> None:
+    def __init__(
+        self, request: Request, answer: Answer, line_limit: int, *, gzip: bool, stopping: asyncio.Event
+    ) -> None:
         super().__init__(media_type=bodies.NDJSON, headers={"vary": "accept-encoding"})
         del self.headers["content-length"]
         if gzip:
@@ -53,6 +58,9 @@ class NdjsonResponse(Response):
         self._answer = answer
         self._line_limit = line_limit
         self._gzip = gzip
+        self._stopping = stopping
+        self._whole = False
+        """Whether the input has been read to its end."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer until the input ends or the caller is gone."""
@@ -60,28 +68,35 @@ class NdjsonResponse(Response):
         pack = zlib.compressobj(4, zlib.DEFLATED, zlib.MAX_WBITS | 16) if self._gzip else None
         async for content in self._answers():
             if pack:
-                content = pack.compress(content) + pack.flush(zlib.Z_SYNC_FLUSH)
+                content = await anyio.to_thread.run_sync(_packed, pack, content)
             await send({"type": "http.response.body", "body": content, "more_body": True})
         await send({"type": "http.response.body", "body": pack.flush() if pack else b""})
 
     async def _answers(self) -> AsyncIterator[bytes]:
-        lines: asyncio.Queue[Line | None] = asyncio.Queue(_WAITING_LINES)
+        lines = _Waiting(_WAITING_LINES)
+        stopping = asyncio.create_task(self._stopping.wait())
         reader = asyncio.create_task(self._read(lines))
         at_work: deque[tuple[asyncio.Task[bytes], Cancellation]] = deque()
         chunk: asyncio.Task[list[Line]] | None = asyncio.create_task(_next_chunk(lines))
         try:
             while chunk or at_work:
+                ends = stopping.done() and not self._whole
+                if ends and not at_work:
+                    raise RequestError(503, "Stopping", "The service is about to stop; send the rest again.")
                 waiting: list[asyncio.Task[Any]] = [at_work[0][0]] if at_work else []
-                if chunk and len(at_work) < _CHUNKS_AHEAD:
+                takes_more = len(at_work) < _CHUNKS_AHEAD and not ends
+                if chunk and takes_more:
                     waiting.append(chunk)
                 if not reader.done():
                     waiting.append(reader)
+                if not stopping.done():
+                    waiting.append(stopping)
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 if reader.done():
                     await reader  # raises why
                 if at_work and at_work[0][0].done():
                     yield await at_work.popleft()[0]
-                if chunk and chunk.done() and len(at_work) < _CHUNKS_AHEAD:
+                if chunk and chunk.done() and takes_more:
                     found = chunk.result()
                     chunk = asyncio.create_task(_next_chunk(lines)) if found else None
                     if found:
@@ -95,13 +110,14 @@ class NdjsonResponse(Response):
             yield _error_line(error)
         finally:
             reader.cancel()
+            stopping.cancel()
             if chunk:
                 chunk.cancel()
             for task, cancellation in at_work:
                 cancellation.cancel()
                 task.cancel()
 
-    async def _read(self, lines: "asyncio.Queue[Line | None]") -> None:
+    async def _read(self, lines: "_Waiting") -> None:
         """Split the body at line feeds; then wait for the caller to leave, which raises."""
         number, rest, too_long = 0, bytearray(), False
 
@@ -122,21 +138,48 @@ class NdjsonResponse(Response):
             if len(rest) > self._line_limit:
                 too_long = True
                 rest.clear()
+        self._whole = True
         await end(bytes(rest))
         await lines.put(None)
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
+        await bodies.until_gone(self._request)
         raise AbandonedError
 
 
-async def _next_chunk(lines: "asyncio.Queue[Line | None]") -> list[Line]:
+class _Waiting(asyncio.Queue["Line | None"]):
+    """Lines that were read and are not at work; None is the end."""
+
+    _bytes = 0
+
+    def full(self) -> bool:
+        """Whether the reader has to wait."""
+        return super().full() or self._bytes >= _WAITING_BYTES
+
+    def _put(self, item: Line | None) -> None:
+        self._bytes += _size(item)
+        super()._put(item)
+
+    def _get(self) -> Line | None:
+        item = super()._get()
+        self._bytes -= _size(item)
+        return item
+
+
+def _size(line: Line | None) -> int:
+    return len(line.content or b"") if line else 0
+
+
+def _packed(pack: "zlib._Compress", content: bytes) -> bytes:
+    return pack.compress(content) + pack.flush(zlib.Z_SYNC_FLUSH)
+
+
+async def _next_chunk(lines: "_Waiting") -> list[Line]:
     """What has arrived, at least one line; empty at the end."""
     line = await lines.get()
     chunk: list[Line] = []
     size = 0
     while line:
         chunk.append(line)
-        size += len(line.content or b"")
+        size += _size(line)
         if len(chunk) == _LINES or size > _BYTES or lines.empty():
             return chunk
         line = lines.get_nowait()

@@ -27,10 +27,9 @@ _POLICY = "; ".join(
     ]
 )
 
+# Beside those that every answer has (serving/middleware.py).
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     # Asked for again each time, answered with 304: an updated server never meets old scripts.
     "Cache-Control": "no-cache",

@@ -13,6 +13,34 @@ from serving.tokens import TokenStream
 from serving.windows import WindowShape
 
 
+class Passes:
+    """Forward passes over windows. Apart from Runner, so that the scheduler does not refer to its
+    owner: a model that was replaced is then released with its last call."""
+
+    def __init__(self, forward: Forward, special: SpecialTokens, observer: Observer) -> None:
+        self.forward = forward
+        self._special = special
+        self._observer = observer
+
+    def __call__(self, work: Sequence[Work]) -> list[TokenOutputs]:
+        """One forward pass; of each window the tokens that it owns."""
+        batch = self.batch(work)
+        begun = time.perf_counter()
+        outputs = self.forward(batch)
+        tokens = sum(len(item.window) for item in work)
+        self._observer.ran(tokens, batch.input_ids.size, time.perf_counter() - begun)
+        own = [
+            # 1: the outputs begin with [CLS].
+            slice(1 + window.own_start - window.start, 1 + window.own_end - window.start)
+            for _, _, window in work
+        ]
+        return [TokenOutputs(*(part[row, kept] for part in outputs)) for row, kept in enumerate(own)]
+
+    def batch(self, work: Sequence[Work]) -> Batch:
+        """The padded input of some windows."""
+        return Batch.of([(item.job.streams[item.document], item.window) for item in work], self._special)
+
+
 class Runner:
     """Runs the windows of many documents and gives each token its outputs once."""
 
@@ -26,11 +54,9 @@ class Runner:
         padded_tokens: int = 2048,
         observer: Observer | None = None,
     ) -> None:
-        self._forward = forward
-        self._observer = observer or Silent()
+        self.passes = Passes(forward, special, observer or Silent())
         self._windows = windows
-        self._special = special
-        self.scheduler = Scheduler(self._run, threads or available_cpus(), padded_tokens)
+        self.scheduler = Scheduler(self.passes, threads or available_cpus(), padded_tokens)
 
     def submit(self, streams: Sequence[TokenStream], *, alone: bool = False) -> Job:
         """Begin to run documents.
@@ -56,21 +82,3 @@ class Runner:
     def cancel(self, job: Job) -> None:
         """Take what has not begun out of the line."""
         self.scheduler.cancel(job)
-
-    def batch(self, work: Sequence[Work]) -> Batch:
-        """The padded input of some windows."""
-        return Batch.of([(item.job.streams[item.document], item.window) for item in work], self._special)
-
-    def _run(self, work: Sequence[Work]) -> list[TokenOutputs]:
-        """One forward pass; of each window the tokens that it owns."""
-        batch = self.batch(work)
-        begun = time.perf_counter()
-        outputs = self._forward(batch)
-        tokens = sum(len(item.window) for item in work)
-        self._observer.ran(tokens, batch.input_ids.size, time.perf_counter() - begun)
-        own = [
-            # 1: the outputs begin with [CLS].
-            slice(1 + window.own_start - window.start, 1 + window.own_end - window.start)
-            for _, _, window in work
-        ]
-        return [TokenOutputs(*(part[row, kept] for part in outputs)) for row, kept in enumerate(own)]

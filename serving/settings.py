@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     )
     max_documents: int = Field(1024, ge=1, description="Documents a request may hold.")
     max_body_bytes: int = Field(
-        64 * 1024 * 1024, ge=1, description="Bytes a request may have, once unpacked."
+        16 * 1024 * 1024, ge=1, description="Bytes a request may have, once unpacked."
     )
     max_line_bytes: int = Field(8 * 1024 * 1024, ge=1, description="Bytes a line of NDJSON may have.")
     max_queue_tokens: int = Field(

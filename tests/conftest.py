@@ -1,6 +1,7 @@
 """A tiny model with random weights, made on the fly: the plumbing is real, the answers are not."""
 
 import string
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from serving.analyzer import Analyzer
 from serving.model_folder import ModelFolder
+from serving.settings import Settings
 from tests.corpora import Runs
+from tests.servers import Server
 from training.backbone import load_backbone
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument
@@ -133,3 +136,13 @@ def tiny(tiny_folder: Path) -> Analyzer:
 @pytest.fixture
 def runs(tiny_folder: Path, tiny: Analyzer) -> Runs:
     return Runs(ModelFolder.open(tiny_folder), tiny)
+
+
+@pytest.fixture
+def server(tiny_folder: Path) -> Iterator[Server]:
+    with Server(Settings(model=tiny_folder, threads=2, max_line_bytes=5_000)) as running:
+        yield running
+
+
+def quiet(done: int, total: int, line: str) -> None:
+    """Progress of a training run that nobody watches."""

@@ -1,6 +1,7 @@
 """The command line: JSON when piped, one clear line when something is wrong."""
 
 import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from serving import terminal
 from serving.analyzer import Analyzer
+from serving.errors import EmbargoError, ModelFolderError
 from serving.results import Document, Options
 from tests.conftest import ROOT
 from training.cli import app
@@ -48,6 +50,23 @@ def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
     done = embargo("analyze", "-", "--model", tmp_path / "none", stdin=b"oil")
     assert (done.returncode, done.stdout) == (1, b"")
     assert "not a folder" in done.stderr.decode()
+
+
+def test_a_setting_that_is_no_list_is_one_line(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBARGO_API_KEYS", "secret")
+    done = CliRunner().invoke(app, ["serve", "--model", str(tiny_folder)])
+    assert isinstance(done.exception, EmbargoError)
+    assert "api_keys" in str(done.exception)
+    assert "JSON" in str(done.exception)
+
+
+def test_an_altered_model_starts_no_workers(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "altered"
+    shutil.copytree(tiny_folder, folder)
+    with (folder / "tokenizer.json").open("ab") as file:
+        file.write(b" ")
+    done = CliRunner().invoke(app, ["serve", "--model", str(folder), "--workers", "2"])
+    assert isinstance(done.exception, ModelFolderError)
 
 
 @pytest.mark.parametrize("command", ["serve", "analyze", "score", "train", "evaluate", "export", "data"])

@@ -17,7 +17,7 @@ from serving.client import AsyncClient, Client
 from serving.conversation import Retry, chunked
 from serving.errors import BusyError, ProblemError, ServiceError, UnreachableError
 from serving.settings import Settings
-from tests.test_service import Server
+from tests.servers import Server
 
 READY = {"status": "ready"}
 TEXT = "👷 Two workers in Vladivostok said é oil"
@@ -179,6 +179,13 @@ def test_patience_ends(waits: list[float]) -> None:
     with pytest.raises(BusyError):
         client.model()
     assert 140 <= sum(waits[2:]) <= 180
+
+
+def test_a_request_that_was_too_slow_is_not_asked_again(waits: list[float]) -> None:
+    client, calls = talking(httpx.Response(503, json={"title": "Too slow", "detail": "send fewer"}))
+    with pytest.raises(ProblemError, match="send fewer"):
+        client.analyze(["oil"])
+    assert (len(calls), waits) == (1, [])
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 408, 413, 415, 422, 500, 502, 301])

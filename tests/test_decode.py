@@ -126,3 +126,16 @@ def test_a_word_is_never_split() -> None:
 
 def test_no_documents_give_no_spans() -> None:
     assert decode([], [], 1.0) == []
+
+
+def test_a_document_decodes_to_the_same_bits_in_any_company() -> None:
+    random = np.random.default_rng(3)
+    documents = []
+    for _ in range(40):
+        length = int(random.integers(1, 60))
+        logits = random.normal(0, 1, (length, len(TAGS))).astype(np.float32)
+        logits[random.random(length) < 0.7, 0] += 12  # runs of tokens that are surely outside
+        documents.append((logits, stream([False] * length)))
+    together = decode([d[0] for d in documents], [d[1] for d in documents], 1.0)
+    for found, (logits, given) in zip(together, documents, strict=True):
+        assert decode([logits], [given], 1.0) == [found]

@@ -23,7 +23,7 @@ def test_links_lead_somewhere_and_nothing_is_left_to_fill_in(page: Path) -> None
 
 def test_the_readme_names_every_module() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for package in ("serving", "serving/score", "training"):
+    for package in ("serving", "serving/score", "training", "benchmarks"):
         for module in (ROOT / package).glob("*.py"):
             if module.name != "__init__.py":
                 assert module.name in readme, f"{package}/{module.name}"

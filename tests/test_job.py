@@ -11,6 +11,7 @@ from serving.analyzer import Analyzer
 from serving.errors import CorpusError, TrainingError
 from serving.model_folder import ModelFolder, file_sha256
 from serving.results import Document
+from tests.conftest import quiet
 from training.backbone import load_backbone
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument, write_corpus
@@ -18,10 +19,6 @@ from training.folder import EvaluationSet
 from training.job import TrainingJob, run_job
 from training.recalibrate import recalibrate
 from training.schema import Schema, load_schema, schema_of
-
-
-def quiet(done: int, total: int, line: str) -> None:
-    pass
 
 
 @pytest.fixture

@@ -6,24 +6,45 @@ from torch.nn import functional
 
 from training.loss import label_loss, label_weights, tag_loss
 
+NONE = torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3)
+"""No token that teachers speak of."""
 LOGITS = torch.tensor([[2.0, 1.0, -1.0], [0.5, 0.2, 3.0]])
 
 
 def test_full_annotation_is_cross_entropy() -> None:
     gold = torch.tensor([0, 2])
     allowed = functional.one_hot(gold, 3).bool()
-    assert tag_loss(LOGITS, allowed).item() == pytest.approx(functional.cross_entropy(LOGITS, gold).item())
+    assert tag_loss(LOGITS, allowed, *NONE).item() == pytest.approx(
+        functional.cross_entropy(LOGITS, gold).item()
+    )
 
 
 def test_types_that_are_not_annotated_are_not_punished() -> None:
     lenient = torch.tensor([[True, False, True], [True, False, True]])
     strict = torch.tensor([[True, False, False], [True, False, False]])
-    assert tag_loss(LOGITS, lenient) < tag_loss(LOGITS, strict)
+    assert tag_loss(LOGITS, lenient, *NONE) < tag_loss(LOGITS, strict, *NONE)
     logits = LOGITS.clone().requires_grad_()
-    tag_loss(logits, lenient).backward()
+    tag_loss(logits, lenient, *NONE).backward()
     assert logits.grad is not None
     assert logits.grad[1, 2] < 0  # the unknown type is drawn up, not pushed down
     assert logits.grad[1, 1] > 0
+
+
+def test_tokens_of_which_nothing_is_known_do_not_thin_out_the_others() -> None:
+    gold = functional.one_hot(torch.tensor([0, 2]), 3).bool()
+    unknown = torch.ones(2, 3, dtype=torch.bool)
+    both = tag_loss(LOGITS.repeat(2, 1), torch.cat([gold, unknown]), *NONE)
+    assert both.item() == pytest.approx(tag_loss(LOGITS, gold, *NONE).item())
+    assert tag_loss(LOGITS, unknown, *NONE).item() == 0
+
+
+def test_certain_teachers_are_gold() -> None:
+    gold = functional.one_hot(torch.tensor([0, 2]), 3)
+    unknown = torch.ones(2, 3, dtype=torch.bool)
+    expected = tag_loss(LOGITS, gold.bool(), *NONE).item()
+    assert tag_loss(LOGITS, unknown, torch.arange(2), gold.float()).item() == pytest.approx(expected)
+    half = tag_loss(LOGITS, torch.cat([gold[:1].bool(), unknown[1:]]), torch.tensor([1]), gold[1:].float())
+    assert half.item() == pytest.approx(expected)
 
 
 def test_documents_without_labels_teach_no_labels() -> None:

@@ -53,6 +53,7 @@ def test_two_stretches_of_a_document(tmp_path: Path, texts: Path) -> None:
         ({"entities": [[0, 4]]}, "not an annotation"),
         ({"cats": "relief"}, "cats is a str"),
         ({"start": None}, "not an annotation"),
+        ({"title": True, "entities": [[0, 4, "ORG"]]}, "none of the title"),
         ({"id": "b", "start": 0, "end": 1, "sha256": stretch_hash("x"), "title": True}, "has no title"),
     ],
 )

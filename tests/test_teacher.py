@@ -6,22 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from serving.analyzer import Analyzer, Reading
 from serving.errors import TrainingError
 from serving.tokens import TokenStream
+from tests.conftest import quiet
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument
 from training.data import TrainingData
-from training.loss import soft_tag_loss
+from training.formats.jsonl import write_rows
 from training.schema import Schema
 from training.teacher import Teachers
 from training.train import Run, Training
-
-
-def quiet(done: int, total: int, line: str) -> None:
-    pass
+from training.unlabelled import draw_unlabelled
 
 
 @pytest.fixture
@@ -39,7 +36,7 @@ def streams(analyzer: Analyzer, documents: list[AnnotatedDocument]) -> list[Toke
 
 
 def test_the_mean_of_several_teachers(tiny: Analyzer, plain: list[AnnotatedDocument]) -> None:
-    forward = tiny.run._forward
+    forward = tiny.run.passes.forward
 
     def other_forward(batch: object) -> object:
         outputs = forward(batch)  # type: ignore[arg-type]
@@ -70,14 +67,6 @@ def test_a_teacher_of_other_tokens_is_refused(tiny: Analyzer, plain: list[Annota
     longer = replace(stream, ids=np.append(stream.ids, 1))
     with pytest.raises(TrainingError, match="other tokens"):
         Teachers([tiny])([plain[0].document()], [longer])
-
-
-def test_certain_teachers_are_gold() -> None:
-    logits = torch.randn(5, 4)
-    gold = torch.tensor([0, 3, 1, 1, 2])
-    soft = functional.one_hot(gold, 4).float()
-    expected = functional.cross_entropy(logits, gold, reduction="sum").item() / 10
-    assert soft_tag_loss(logits, soft, 10).item() == pytest.approx(expected)
 
 
 @pytest.fixture
@@ -164,3 +153,17 @@ def test_labels_that_are_known_are_not_taught(student: Training, plain: list[Ann
     assert not bool(batch.labels_soft[at])
     assert batch.soft_tags.shape == (len(batch.taught), len(student.schema.tags))
     np.testing.assert_allclose(batch.soft_tags.sum(1).numpy(), 1, atol=1e-5)
+
+
+def test_unlabelled_text_is_drawn_by_seed_and_holds_nothing_held_out(tmp_path: Path) -> None:
+    held = {"Two workers said the bank of Russia " * 5, "short one"}
+    texts = [f"Oil and coal in port {n}. " * 9 for n in range(20)]
+    rows = [*texts, *(f"Before. {text} After." for text in held), *held]
+    file = tmp_path / "texts.jsonl"
+    write_rows(file, ({"text": text, "title": 5} for text in rows))
+    drawn = [document.text for document in draw_unlabelled([file], 15, 3, held)]
+    assert len(set(drawn)) == 15
+    assert set(drawn) <= set(texts)
+    assert drawn == [document.text for document in draw_unlabelled([file], 15, 3, held)]
+    assert drawn != [document.text for document in draw_unlabelled([file], 15, 4, held)]
+    assert len(draw_unlabelled([file], 99, 3, held)) == 20

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from serving.errors import TrainingError
+from tests.conftest import quiet
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument, Span
 from training.data import TrainingData
@@ -16,10 +17,6 @@ from training.train import Run, Training
 
 
 class Killed(Exception):
-    pass
-
-
-def quiet(done: int, total: int, line: str) -> None:
     pass
 
 
@@ -126,6 +123,7 @@ def test_a_checkpoint_of_another_run_is_refused(
         ("name_types = [1]", "list of strings"),
         ("documents = -1", "0 for all"),
         ("layers = -1", "0 for all"),
+        ("patience = 0", "1 or more"),
         ("lower_case_share = 0.6\nupper_case_share = 0.6", "together over 1"),
         ("name_types = 'PERSON'", "expected list of strings"),
     ],

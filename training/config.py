@@ -108,6 +108,8 @@ class TrainConfig:
                 raise TrainingError(f"setting {key} is {value}; expected a share from 0 to 1")
             if wanted is list and not all(isinstance(item, str) for item in value):
                 raise TrainingError(f"setting {key} is {value}; expected a list of strings")
+            if key == "patience" and value < 1:
+                raise TrainingError(f"setting patience is {value}; expected 1 or more epochs")
             if key in ("documents", "layers") and value < 0:
                 raise TrainingError(f"setting {key} is {value}; expected 0 for all, or a number")
         tuples = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}

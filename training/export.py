@@ -38,7 +38,7 @@ def export_graph(model: JointModel, path: Path, variant: Variant = "fp32") -> No
     """
     with tempfile.TemporaryDirectory() as scratch:
         plain, fused = Path(scratch) / "plain.onnx", Path(scratch) / "fused.onnx"
-        _trace(model, plain)
+        trace_graph(model, plain)
         graph = _fuse(model, plain)
         if variant == "int8":
             onnx.save(graph, fused)
@@ -56,7 +56,8 @@ def export_graph(model: JointModel, path: Path, variant: Variant = "fp32") -> No
     onnx.save(graph, path)
 
 
-def _trace(model: JointModel, path: Path) -> None:
+def trace_graph(model: JointModel, path: Path) -> None:
+    """Write the graph as PyTorch exports it: fp32, nothing fused."""
     model = model.cpu().eval()
     # The TorchScript exporter over eager attention: the one pattern that ONNX Runtime fuses.
     model.encoder.set_attn_implementation("eager")

@@ -161,6 +161,7 @@ def run_job(job: TrainingJob, progress: Progress) -> Mapping[str, Mapping[str, A
 def _with_unlabelled(gathered: Gathered, job: TrainingJob) -> Gathered:
     """As many unlabelled documents as the epochs show, none of them a held-out one."""
     held_out = {document.text for file in gathered.held_out for document in file.documents}
+    # Settings may ask for more epochs than `epochs`; what is drawn then comes a second time.
     count = job.config.epochs * job.config.unlabelled_documents
     documents = draw_unlabelled(job.unlabelled, count, job.config.seed, held_out)
     files = {**gathered.files, "unlabelled": [*job.unlabelled], "teachers": teacher_files(job.teachers)}

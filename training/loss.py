@@ -5,24 +5,22 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def tag_loss(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Negative log of the mass on the tags that the annotation allows, mean over tokens.
+def tag_loss(logits: Tensor, allowed: Tensor, taught: Tensor, soft: Tensor) -> Tensor:
+    """Negative log of the mass on the tags that the annotation allows, mean over tokens; 0 if none is known.
 
     Where a corpus annotates a token fully one tag is allowed and this is cross-entropy. Where
-    it annotates only some types, an unmarked token may be O or any tag of the other types.
+    it annotates only some types, an unmarked token may be O or any tag of the other types. A token
+    of which nothing is known, any tag allowed, does not count, unless teachers speak of it: then
+    it is cross-entropy against their probabilities.
 
-    *Shape:* logits (tokens, tags); allowed (tokens, tags), boolean -> ().
+    *Shape:* logits (tokens, tags); allowed (tokens, tags), boolean; taught (taught tokens,), rows of
+    `logits`; soft (taught tokens, tags) -> ().
     """
     mass = logits.masked_fill(~allowed, -torch.inf).logsumexp(dim=1)
-    return (logits.logsumexp(dim=1) - mass).mean()
-
-
-def soft_tag_loss(logits: Tensor, soft: Tensor, tokens: int) -> Tensor:
-    """Cross-entropy against teachers' probabilities, summed and divided by all `tokens` of a step.
-
-    *Shape:* logits, soft (taught tokens, tags) -> ().
-    """
-    return -(soft * logits.log_softmax(dim=1)).sum() / tokens
+    annotated = (logits.logsumexp(dim=1) - mass).sum()
+    explained = -(soft * logits[taught].log_softmax(dim=1)).sum()
+    known = (~allowed.all(dim=1)).sum() + len(taught)
+    return (annotated + explained) / known.clamp(min=1)
 
 
 def label_loss(logits: Tensor, targets: Tensor, known: Tensor, weights: Tensor) -> Tensor:

@@ -55,6 +55,11 @@ def attach(annotation: Path, texts: Iterable[Path]) -> Iterator[AnnotatedDocumen
         title = source.get("title") if row.get("title") else None
         if row.get("title") and not title:
             raise CorpusError(f"{where}: {name!r} has no title, but the annotation is of one.")
+        if title and spans:
+            raise CorpusError(
+                f"{where}: the annotation has spans of the text and none of the title, which would teach "
+                'that it holds none; leave "title" out.'
+            )
         yield AnnotatedDocument(
             id=id_,
             title=title,

@@ -56,7 +56,8 @@ class Teachers:
 
     def __call__(self, documents: Sequence[Document], streams: Sequence[TokenStream]) -> list[SoftTargets]:
         """Soft targets of each document, for the tokens that the student sees (`streams`)."""
-        readings = [analyzer.read(documents) for analyzer in self.analyzers]
+        # Alone: a run that goes on after a kill must learn from the same bits.
+        readings = [analyzer.read(documents, alone=True) for analyzer in self.analyzers]
         return [
             _mean([_same_tokens(reading, stream) for reading in of_document])
             for stream, *of_document in zip(streams, *readings, strict=True)
@@ -69,7 +70,9 @@ def teacher_files(folders: Sequence[str]) -> list[Path]:
 
 
 def _same_tokens(reading: Reading | DocumentError, stream: TokenStream) -> Reading:
-    if isinstance(reading, DocumentError) or not np.array_equal(reading.stream.ids, stream.ids):
+    if isinstance(reading, DocumentError):
+        raise TrainingError(f"a teacher cannot read an unlabelled document: {reading.message}")
+    if not np.array_equal(reading.stream.ids, stream.ids):
         raise TrainingError(
             "a teacher cuts text into other tokens than the student; expected models of one tokenizer."
         )

@@ -136,8 +136,7 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             outputs = self.model(*batch.inputs)
         tags, scores, values = (output[batch.owned].float() for output in outputs)
-        tag_loss = loss.tag_loss(tags, batch.allowed)
-        tag_loss = tag_loss + loss.soft_tag_loss(tags[batch.taught], batch.soft_tags, len(tags))
+        tag_loss = loss.tag_loss(tags, batch.allowed, batch.taught, batch.soft_tags)
         logits = document_logits(scores, values, batch.document_of, len(batch.labels))
         # Soft labels are as probable as they are: the teachers' own loss has weighed them already.
         weights = torch.where(batch.labels_soft[:, None], 1.0, self.label_weights)

@@ -1,6 +1,7 @@
 """Text that nobody has annotated, for teachers to explain (training/teacher.py)."""
 
 from collections.abc import Iterable, Sequence, Set
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +15,47 @@ def draw_unlabelled(
 ) -> Sequence[AnnotatedDocument]:
     """`count` documents of JSON Lines files with "text" and perhaps "id" and "title", drawn by `seed`.
 
-    Texts that are held out for measuring are left out. Raises CorpusError at a row without text.
+    Texts that hold one that is held out for measuring are left out. Raises CorpusError at a row
+    without text.
     """
     documents = [
         AnnotatedDocument(
             id=str(row.get("id", where)),
-            text=text,
+            text=text_of(row, where),
             entities=(),
             cats=None,
-            title=row.get("title") or None,
+            title=row["title"] if isinstance(row.get("title"), str) and row["title"] else None,
             source=str(row.get("source") or ""),
             known_types=frozenset(),
         )
         for file in files
         for where, row in read_rows(file)
-        if (text := text_of(row, where)) not in held_out
     ]
+    held = _HeldOut(held_out)
     order = np.random.default_rng(seed).permutation(len(documents))
-    return [documents[at] for at in order[:count]]
+    drawn = (documents[at] for at in order if documents[at].text not in held)
+    return list(islice(drawn, count))
+
+
+class _HeldOut:
+    """Whether a text holds a held-out one, whole; looked up by a piece from the middle of each."""
+
+    _PIECE = 60
+
+    def __init__(self, texts: Set[str]) -> None:
+        self._short = [text for text in texts if len(text) < 2 * self._PIECE]
+        self._by_piece: dict[str, list[str]] = {}
+        for text in texts:
+            if len(text) >= 2 * self._PIECE:
+                middle = len(text) // 2
+                self._by_piece.setdefault(text[middle : middle + self._PIECE], []).append(text)
+
+    def __contains__(self, text: str) -> bool:
+        if any(short in text for short in self._short):
+            return True
+        size = self._PIECE
+        return any(
+            held in text
+            for at in range(len(text) - size + 1)
+            for held in self._by_piece.get(text[at : at + size], ())
+        )

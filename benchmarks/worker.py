@@ -1,0 +1,118 @@
+"""The process of one system: JSON lines in, JSON lines out.
+
+    python -m benchmarks.worker MODULE:CLASS SETTINGS
+
+| request | answer |
+|---|---|
+| `{"do": "open", "given": {…}}` | `{"choices": […], "versions": {…}}` |
+| `{"do": "take", "slice": "mixed_64", "calls": [[{"id", "title", "text"}]]}` | `{}` |
+| `{"do": "use", "choice": {…}}` | `{"seconds": …}`, the time to load |
+| `{"do": "read", "slice": "mixed_64"}` | `{"seconds": …, "peak_rss_bytes": …}`, measured here |
+| `{"do": "answers", "slice": "dev"}` | `{"answers": […]}`, of each document |
+
+An answer about a document is `{"id", "entities", "title_entities", "cats", "logits"}`. What fails is
+answered by `{"error": "…"}`. Whatever a library prints goes to stderr.
+"""
+
+import importlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from benchmarks.protocol import Given, System
+from serving.results import Analysis, Document, Field
+
+
+class Worker:
+    """Answers requests about one system."""
+
+    def __init__(self, place: str, settings: Mapping[str, Any]) -> None:
+        self._place, self._settings = place, settings
+        self._slices: dict[str, list[list[Document]]] = {}
+
+    def open(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Bind the process to its CPUs, then import the system, whose threads inherit that."""
+        threads = int(given["threads"])
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+        paths = {name: Path(given[name]) for name in ("model", "graph", "calibration", "scratch")}
+        self._given = Given(threads=threads, **paths)
+        self._given.scratch.mkdir(parents=True, exist_ok=True)
+        module, _, name = self._place.partition(":")
+        self._system: System = getattr(importlib.import_module(module), name)(**self._settings)
+        versions = {package: version(package) for package in self._system.packages}
+        return {"choices": self._system.choices(threads), "versions": versions}
+
+    def take(self, slice: str, calls: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+        """Keep documents to read, each list of them in one call."""
+        self._slices[slice] = [[Document(**document) for document in call] for call in calls]
+        return {}
+
+    def use(self, choice: Mapping[str, Any]) -> dict[str, Any]:
+        """Load the system in one of its setups."""
+        began = time.perf_counter()
+        self._system.load(self._given, choice)
+        return {"seconds": time.perf_counter() - began}
+
+    def read(self, slice: str) -> dict[str, Any]:
+        """Read a slice and say how long it took."""
+        began = time.perf_counter()
+        for documents in self._slices[slice]:
+            self._system.read(documents)
+        return {"seconds": time.perf_counter() - began, "peak_rss_bytes": peak_rss_bytes()}
+
+    def answers(self, slice: str) -> dict[str, Any]:
+        """What the system says of each document of a slice."""
+        documents = [document for call in self._slices[slice] for document in call]
+        logits = self._system.label_logits(documents)
+        return {
+            "answers": [
+                {
+                    "id": analysis.id,
+                    "entities": _spans(analysis, "text"),
+                    "title_entities": _spans(analysis, "title"),
+                    "cats": [label.label for label in analysis.labels or ()],
+                    "logits": None if logits is None else logits[row].tolist(),
+                }
+                for row, analysis in enumerate(self._system.read(documents))
+            ]
+        }
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One request; an error is an answer too."""
+        do = request.pop("do")
+        try:
+            answered: dict[str, Any] = getattr(self, do)(**request)
+        except Exception as error:
+            traceback.print_exc()
+            return {"error": f"{do}: {type(error).__name__}: {error}"}
+        return answered
+
+
+def peak_rss_bytes() -> int:
+    """The most memory this process has held. Not `ru_maxrss`, which begins with the parent's."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def _spans(analysis: Analysis, field: Field) -> list[tuple[int, int, str]]:
+    return [(e.start, e.end, e.type) for e in analysis.entities or () if e.field == field]
+
+
+def _serve(worker: Worker, requests: BinaryIO, answers: BinaryIO) -> None:
+    for line in requests:
+        answers.write(orjson.dumps(worker.answer(orjson.loads(line))) + b"\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    own_stdout = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    _serve(Worker(sys.argv[1], orjson.loads(sys.argv[2])), sys.stdin.buffer, own_stdout)
