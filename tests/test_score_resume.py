@@ -1,9 +1,12 @@
 """A run that was cut off goes on to the same bytes; another run cannot pass for it."""
 
 import fcntl
+import gzip
 import io
 import shutil
 import sys
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,12 @@ import pytest
 from serving.errors import ScoreError
 from serving.model_folder import ModelFolder
 from serving.results import Options
-from serving.score.manifest import Ledger
-from serving.score.parts import Cut
+from serving.score.finish import locked
+from serving.score.job import ScoreJob
+from serving.score.manifest import Ledger, code_sha256
+from serving.score.parts import Cut, Part
+from serving.score.run import run_score
+from serving.score.scoring import Scored
 from tests.corpora import Runs, documents, jsonl, read_rows, write_corpus
 
 CUT = Cut(rows=3)
@@ -162,7 +169,7 @@ def test_a_run_of_another_version_is_refused(runs: Runs, stories: Path, tmp_path
     out = tmp_path / "o.jsonl"
     cut_off(runs, stories, to=out, parts=1)
     kept = Path(f"{out}.work", "run.json")
-    kept.write_bytes(kept.read_bytes().replace(b'"format": 1,', b'"format": 0,'))
+    kept.write_bytes(kept.read_bytes().replace(b'"format": 2,', b'"format": 0,'))
     with pytest.raises(ScoreError, match="cuts runs otherwise"):
         runs(stories, to=out, cut=CUT)
     kept.write_bytes(b"{}")
@@ -206,7 +213,75 @@ def test_two_runs_do_not_write_the_same_output(runs: Runs, stories: Path, tmp_pa
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(ScoreError, match="another run is at work"):
             runs(stories, to=tmp_path / "o.jsonl")
-    runs(stories, to=tmp_path / "o.jsonl")
+    out = tmp_path / "o.jsonl"
+    runs(stories, to=out)
+    work.mkdir()
+    with (work / "lock").open("wb") as lock:  # nor does one clear up what another is at
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ScoreError, match="another run is at work"):
+            runs(stories, to=out)
+        assert (work / "lock").exists()
+    runs(stories, to=out)
+    assert not work.exists()
+
+
+def test_a_lock_that_was_removed_under_a_run_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, flock, removed = tmp_path / "o.work", fcntl.flock, []
+
+    def late(file: Any, how: int) -> None:
+        if not removed:
+            removed.append((work / "lock").rename(tmp_path / "of a run that ended"))
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(work):
+        assert (work / "lock").exists()
+        with pytest.raises(ScoreError, match="another run is at work"), locked(work):
+            pass
+    assert not work.exists()
+
+
+def test_a_refused_run_leaves_nothing(runs: Runs, stories: Path, tmp_path: Path) -> None:
+    (tmp_path / "o.jsonl").write_bytes(b"mine")
+    before = set(tmp_path.iterdir())
+    with pytest.raises(ScoreError, match="not from an unfinished run"):
+        runs(stories, to=tmp_path / "o.jsonl")
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("loses", [True, False])
+@pytest.mark.parametrize("to", ["o.jsonl", "-"])
+def test_an_engine_that_loses_or_doubles_a_part_is_found_out(
+    runs: Runs, stories: Path, tmp_path: Path, to: str, loses: bool
+) -> None:
+    def engine(parts: Iterator[Part]) -> Generator[Scored]:
+        for scored in runs.engine(ScoreJob([], ""))(parts):
+            if scored.part.number == 1:
+                if loses:
+                    continue
+                scored = replace(scored, results=scored.results * 2)
+            yield scored
+
+    out = to if to == "-" else str(tmp_path / to)
+    job = ScoreJob([str(stories)], out, cut=CUT, rejects=tmp_path / "r.jsonl")
+    with pytest.raises(ScoreError, match="the inputs gave 12 rows"):
+        run_score(job, runs.folder, engine, runs.view)
+    assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_another_version_of_the_code_is_another_run(
+    runs: Runs, stories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    (package / "score").mkdir(parents=True)
+    (package / "score" / "a.py").write_text("A = 1\n")
+    before = code_sha256(package)
+    (package / "score" / "a.py").write_text("A = 2\n")
+    assert code_sha256(package) != before
+    cut_off(runs, stories, to=tmp_path / "o.jsonl", parts=1)
+    monkeypatch.setattr("serving.score.manifest.code_sha256", lambda package: before)
+    with pytest.raises(ScoreError, match="software: code was"):
+        runs(stories, to=tmp_path / "o.jsonl", cut=CUT)
 
 
 def test_an_input_that_changes_while_it_is_read_is_noticed(runs: Runs, stories: Path, tmp_path: Path) -> None:
@@ -258,9 +333,35 @@ def test_stdin_goes_on_if_it_is_the_same(
     stdin(monkeypatch, content)
     runs("-", to=out, cut=CUT)
     assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("ends_with", ["a full part", "a half part", "a broken rest", "another input"])
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_all_of_stdin_is_compared_when_every_part_is_done(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends_with: str, is_finished: bool
+) -> None:
+    rows = documents(6 if ends_with == "a full part" else 7)
+    content = gzip.compress(jsonl(rows))
+    others = [[*rows[:-1], {"text": "tin"}], []]
+    if ends_with == "a broken rest":
+        content = content[:-8]
+        others.append(rows)
+    if ends_with != "a full part" or is_finished:  # more behind a full part is a run of more parts
+        others.append([*rows, *rows])
+    after = [write_corpus(tmp_path / "b.jsonl", documents(5))] if ends_with == "another input" else []
+    asked: dict[str, Any] = {"to": tmp_path / "o.jsonl", "input_format": "jsonl.gz"}
     stdin(monkeypatch, content)
-    with pytest.raises(ScoreError, match="cannot be compared"):
-        runs("-", to=out, cut=CUT)
+    if is_finished:
+        runs("-", *after, **asked, cut=CUT)
+    else:
+        cut_off(runs, "-", *after, **asked, parts=4 if after else -(-len(rows) // 3))
+    for other in others:
+        stdin(monkeypatch, gzip.compress(jsonl(other)))
+        with pytest.raises(ScoreError, match="the same input again, or --restart"):
+            runs("-", *after, **asked, cut=CUT)
+    stdin(monkeypatch, content)
+    all_rows = len(rows) + 5 * len(after) + (ends_with == "a broken rest")
+    assert runs("-", *after, **asked, cut=CUT).before.read == all_rows
 
 
 def test_a_full_disk_is_one_clear_line_and_can_be_gone_on_from(

@@ -12,7 +12,7 @@ from serving.results import Options
 from serving.score.finish import REJECTS, Targets
 from serving.score.manifest import RunIdentity, software
 from serving.score.outputs import checked_format, output_format
-from serving.score.parts import Cut
+from serving.score.parts import Cut, Inputs
 from serving.score.reading import Fields
 from serving.score.sources import Source
 
@@ -42,6 +42,10 @@ class ScoreJob:
     def writes_dates(self) -> bool:
         """Rows hold `published_at`."""
         return self.with_text or self.with_date
+
+    def reading(self, sources: Sequence[Source]) -> Inputs:
+        """How its inputs are read."""
+        return Inputs(sources, self.fields, self.max_row_bytes, with_date=self.writes_dates)
 
     def targets(self) -> Targets:
         """The files it makes. Raises ScoreError."""
@@ -84,10 +88,12 @@ class ScoreJob:
             "spans": str(targets.spans) if targets.spans else None,
             "rejects": str(targets.rejects),
         }
-        written_by_arrow = "parquet" in (targets.form, targets.spans_form)
+        formats = {targets.form, targets.spans_form, *(source.format for source in sources)}
+        zstd = "jsonl.zst" in formats or any(source.compression == "zst" for source in sources)
+        libraries = [*(["pyarrow"] if "parquet" in formats else []), *(["zstandard"] if zstd else [])]
         return RunIdentity(
             model=api.model_identity(model),
             options=options,
             inputs=tuple(source.identity() for source in sources),
-            software=software(*(["pyarrow"] if written_by_arrow else [])),
+            software=software(*libraries),
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict
 
+from serving.errors import ScoreError
 from serving.results import Analysis, Document, Problem
 from serving.score.parts import Item, Part
 
@@ -34,7 +35,9 @@ class Reject:
 
 
 class Counts(BaseModel):
-    """What became of rows: `read` = `written` + `rejected`."""
+    """What became of rows. Each is counted where it happens, so `read` need not be `written` + `rejected`:
+    `check_reconciled` says whether it is.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,16 +62,24 @@ class Scored:
     tokens: int
     """Read by the model."""
 
-    def counts(self) -> Counts:
-        """In numbers."""
-        read = len(self.results)
-        rejected = sum(isinstance(result, Reject) for result in self.results)
+    def counts(self, *, written: int, rejected: int) -> Counts:
+        """In numbers, with those of the lines that were made of it."""
         return Counts(
-            read=read,
-            written=read - rejected,
+            read=len(self.part.items),
+            written=written,
             rejected=rejected,
             repeated=self.repeated,
             tokens=self.tokens,
+        )
+
+
+def check_reconciled(counts: Counts, read: int) -> None:
+    """Raise ScoreError unless each of the rows that the inputs gave was written or rejected, once."""
+    if not read == counts.read == counts.written + counts.rejected:
+        raise ScoreError(
+            f"the inputs gave {read} rows; {counts.read} were scored, {counts.written} written and "
+            f"{counts.rejected} rejected. This is a fault in embargo, please report it; nothing was put "
+            "together."
         )
 
 
