@@ -163,6 +163,10 @@ class Ledger:
             if receipt and receipt.run == self._run and self._is_sound(receipt):
                 self.receipts[receipt.part] = receipt
 
+    def read(self, part: int, suffix: str) -> bytes:
+        """A file of a part."""
+        return self.path(part, suffix).read_bytes()
+
     def start(self) -> Start:
         """Behind the parts that are done without a gap."""
         rows, number, place = 0, 0, Place()

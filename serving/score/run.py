@@ -5,6 +5,7 @@ part; nothing is held in memory but a few parts.
 """
 
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -22,6 +23,7 @@ from serving.score.job import STDOUT, ScoreJob
 from serving.score.manifest import Ledger
 from serving.score.outputs import OutputFormat, RowStyle
 from serving.score.parts import Part, Start, check_stdin, read_parts
+from serving.score.repeats import TEXTS, Repeats
 from serving.score.scoring import Counts, Scored, check_reconciled
 from serving.score.sources import Source, find_sources
 
@@ -57,12 +59,12 @@ def run_score(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) -> 
         # What is still in the buffer would fail again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise ScoreError("whoever read the output went away; nothing was kept.") from error
-    except OSError as error:
+    except (OSError, sqlite3.OperationalError) as error:
         again = " All parts that are done are kept; then run the same command again, without --restart."
         kept = "" if to_stdout else again
         raise ScoreError(
-            f"{error.filename or job.output} cannot be written or read ({error.strerror or error}); make "
-            f"room, or whatever else it needs.{kept}"
+            f"{getattr(error, 'filename', None) or job.output} cannot be written or read "
+            f"({getattr(error, 'strerror', None) or error}); make room, or whatever else it needs.{kept}"
         ) from error
 
 
@@ -90,10 +92,16 @@ def _to_disk(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) -> O
         gauge = _Gauge([source.size() for source in sources])
         view.begin(gauge.total, gauge.before(start.place.input), before)
         parts = _Counted(read_parts(inputs, job.cut, start), start.rows)
-        with closing(engine(part for part in parts if part.number not in ledger.receipts)) as results:
-            for scored in results:
+        missing = (part for part in parts if part.number not in ledger.receipts)
+        with (
+            closing(Repeats(targets.work / "index.tmp")) as repeats,
+            closing(engine(repeats.firsts(missing))) as results,
+        ):
+            for number in ledger.receipts:
+                repeats.load(number, ledger.read(number, TEXTS))
+            for scored, texts in repeats.whole(results):
                 files, counts = _files(scored, targets, _style(job, model, targets.form))
-                ledger.put(scored.part.number, scored.part.end, counts, files)
+                ledger.put(scored.part.number, scored.part.end, counts, {**files, TEXTS: texts})
                 view.part(counts, gauge.bytes(scored.part))
         if changed := {name for name, _ in stamps.items() ^ _stamps(sources).items()}:
             raise ScoreError(f"{min(changed)} was changed while it was read; --restart to begin anew.")
@@ -113,8 +121,12 @@ def _to_stdout(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) ->
     counts, started = Counts(), time.monotonic()
     view.begin(gauge.total, 0, counts)
     parts = _Counted(read_parts(job.reading(sources), job.cut, Start()), 0)
-    with outputs.written_whole(job.rejects) as rejects, closing(engine(parts)) as results:
-        for scored in results:
+    with (
+        outputs.written_whole(job.rejects) as rejects,
+        closing(Repeats(None)) as repeats,
+        closing(engine(repeats.firsts(parts))) as results,
+    ):
+        for scored, _ in repeats.whole(results):
             rows = outputs.row_lines(scored, _style(job, model, form))
             sys.stdout.buffer.write(outputs.encode(rows, "rows", form))
             sys.stdout.buffer.flush()

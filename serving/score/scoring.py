@@ -58,7 +58,7 @@ class Scored:
     part: Part
     results: tuple[tuple[Item, Analysis] | Reject, ...]
     repeated: int
-    """Documents that another of the part says word for word; it was scored for both."""
+    """Documents that another says word for word; it was scored for both."""
     tokens: int
     """Read by the model."""
 
@@ -108,6 +108,12 @@ def score_parts(parts: Iterable[Part], analyze: Analyze) -> Generator[Scored]:
         pool.shutdown(cancel_futures=True)
 
 
+def as_read(document: Document) -> Document:
+    """A document without the white space at its end, which says nothing and moves no offset."""
+    text = document.text.rstrip() or document.text
+    return document if len(text) == len(document.text) else replace(document, text=text)
+
+
 class Uniques:
     """The documents of a part, texts that are the same taken once."""
 
@@ -119,10 +125,11 @@ class Uniques:
             if isinstance(item.content, Problem):
                 self._numbers.append(None)
                 continue
-            content = (item.content.title or "", item.content.text)
+            document = as_read(item.content)
+            content = (document.title or "", document.text)
             if content not in known:
                 known[content] = len(self.documents)
-                self.documents.append(item.content)
+                self.documents.append(document)
             self._numbers.append(known[content])
 
     def scored(self, part: Part, analyses: Sequence[Analysis]) -> Scored:
