@@ -129,6 +129,9 @@ def sweep(job: ScoreJob, model: ModelFolder, folder: Path, over: str | None) -> 
             assert contents(folder) == expected
             return operation - 1
         assert ended == _KILLED, f"operation {operation}: {ended}"
+        left = contents(folder)
+        for name, hash_ in expected.items():  # whole or not there
+            assert left.get(name, hash_) in (hash_, old.get(name)), f"operation {operation}: half of {name}"
         ended = _forked(lambda: run(job))
         if over and ended == _REFUSED:  # the --restart had not yet begun
             left = contents(folder)
