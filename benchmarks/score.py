@@ -52,10 +52,10 @@ def score(
     with tempfile.TemporaryDirectory() as made:
         corpus, nothing = Path(made, "corpus.jsonl"), Path(made, "nothing.jsonl")
         nothing.touch()
-        texts = _texts(data or [_CORPUS])
+        made_texts = texts(data or [_CORPUS])
         with corpus.open("wb") as file:
             for number in range(documents):
-                file.write(orjson.dumps({"id": number, "text": next(texts)}) + b"\n")
+                file.write(orjson.dumps({"id": number, "text": next(made_texts)}) + b"\n")
         found: dict[str, list[Cost]] = {"engine": [], "score": [], "start": []}
         for turn in range(rounds):
             timed, whole = _run(["-m", "benchmarks.score", "--model", str(folder), "--engine", str(corpus)])
@@ -65,7 +65,7 @@ def score(
                 out = Path(made, f"{name}{turn}", output)
                 asked = ["score", str(given), "-o", str(out), "--model", str(folder)]
                 found[name].append(_run(["-c", _COMMAND, *asked])[1])
-    typer.echo(orjson.dumps(_report(found, documents), option=orjson.OPT_INDENT_2).decode())
+    typer.echo(orjson.dumps(report(found, documents), option=orjson.OPT_INDENT_2).decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Cost:
     peak_rss_mib: float
 
 
-def _report(found: dict[str, list[Cost]], documents: int) -> dict[str, Any]:
+def report(found: dict[str, list[Cost]], documents: int) -> dict[str, Any]:
     """`start` is the command on an empty corpus; what is measured of the engine holds no start either."""
     seconds = {name: statistics.median(cost.seconds for cost in costs) for name, costs in found.items()}
     cpu = {name: statistics.median(cost.cpu_seconds for cost in costs) for name, costs in found.items()}
@@ -104,14 +104,14 @@ def _engine_seconds(model: Path, corpus: Path) -> tuple[float, float]:
     return time.perf_counter() - started, time.process_time() - cpu_started
 
 
-def _texts(files: Sequence[Path]) -> Iterator[str]:
+def texts(files: Sequence[Path]) -> Iterator[str]:
     """Texts of corpora, again and again with their sentences in another order, so that none comes twice."""
-    texts = [orjson.loads(line)["text"] for file in files for line in file.open("rb")]
+    given = [orjson.loads(line)["text"] for file in files for line in file.open("rb")]
     seen: set[str] = set()
     turn = 0
     while True:
         made = len(seen)
-        for text in texts:
+        for text in given:
             cuts = sentences(text)
             at = cuts[turn][0] if turn < len(cuts) else 0
             turned = f"{text[at:]}\n{text[:at]}".strip()
