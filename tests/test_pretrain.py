@@ -10,7 +10,7 @@ import torch
 
 from serving.analyzer import Analyzer
 from serving.errors import TrainingError
-from serving.model_folder import SpecialTokens
+from serving.model_folder import SpecialTokens, file_sha256
 from serving.results import Document
 from serving.tokens import TokenStream
 from tests.conftest import quiet
@@ -107,7 +107,9 @@ def test_the_written_encoder_is_one_to_train_from(
     assert all(torch.equal(tensor, weights[name]) for name, tensor in loaded.encoder.state_dict().items())
     notes = orjson.loads((tmp_path / "encoder" / "pretraining.json").read_bytes())
     assert notes["settings"]["tokens"] == config.tokens
-    assert notes["provenance"]["command"] == "embargo pretrain"
+    assert notes["command"] == "embargo pretrain"
+    assert notes["weights_sha256"] == file_sha256(tmp_path / "encoder" / "model.safetensors")
+    assert Provenance.now("embargo train", 13, str(tmp_path / "encoder"), {}).pretraining == notes
 
 
 def test_too_little_text_and_wrong_settings_are_named(

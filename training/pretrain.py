@@ -19,12 +19,12 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from serving.errors import TrainingError
-from serving.model_folder import FILES
+from serving.model_folder import FILES, file_sha256
 from serving.results import Document
 from serving.tokens import Tokenizer, TokenStream
 from training.backbone import choose_device, has_bfloat16, load_backbone
 from training.checkpoint import Checkpoint
-from training.manifest import Provenance
+from training.manifest import PRETRAINING, Provenance, environment
 from training.masking import MaskedBatch, TextWindows
 from training.toml_config import TomlConfig
 from training.train import Progress
@@ -160,8 +160,18 @@ class Pretraining:
         (folder / FILES.tokenizer_settings).write_bytes(
             orjson.dumps(self.backbone.tokenizer_settings) + b"\n"
         )
-        made = {"provenance": provenance, "settings": self.config, "history": state.history}
-        (folder / "pretraining.json").write_bytes(orjson.dumps(made, option=orjson.OPT_INDENT_2) + b"\n")
+        made = {
+            "command": provenance.command,
+            "start": provenance.backbone,
+            "data": provenance.data,
+            "code": provenance.code,
+            **environment(),
+            "device": self.device.type,
+            "settings": self.config,
+            "masked_loss": state.history,
+            "weights_sha256": file_sha256(folder / FILES.weights),
+        }
+        (folder / PRETRAINING).write_bytes(orjson.dumps(made, option=orjson.OPT_INDENT_2) + b"\n")
 
     def _batch(self, step: int) -> MaskedBatch:
         """The windows of a step: all have their turn before one comes again."""
