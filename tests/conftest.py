@@ -1,37 +1,23 @@
 """A tiny model with random weights, made on the fly: the plumbing is real, the answers are not."""
 
-import string
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import tokenizers
-import torch
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from serving.analyzer import Analyzer
 from serving.model_folder import ModelFolder
 from serving.settings import Settings
 from tests.corpora import Runs
 from tests.servers import Server
-from training.backbone import load_backbone
+from tests.tiny_model import tiny_corpus, tiny_train_config, write_backbone, write_tiny_model
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument
-from training.folder import EvaluationSet, TrainedModel, write_folder
-from training.manifest import Provenance
-from training.markup import parse_markup
-from training.model import JointModel
 from training.schema import Schema, load_schema
-from training.weights import draft_config
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 RELEASED = ROOT / "models" / "embargo-base-v1"
-
-WORDS = (  # noqa: SIM905
-    "the of in on a and said sanctions north korea russia vladivostok tanker oil coal bank "
-    "resolution security council firm port monday two listed 2397 million workers ship"
-).split()
 
 
 @pytest.fixture(scope="session")
@@ -43,88 +29,30 @@ def schema() -> Schema:
 def backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer BERT with a small vocabulary, saved as `transformers` saves one."""
     folder = tmp_path_factory.mktemp("backbone")
-    characters = string.ascii_lowercase + string.digits + string.punctuation
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
-    pieces += [f"##{c}" for c in string.ascii_lowercase + string.digits]
-    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys([*pieces, *WORDS]))}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    special = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
-    torch.manual_seed(5)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        initializer_range=0.4,
-    )
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    write_backbone(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def tiny_config() -> TrainConfig:
-    return TrainConfig(
-        window_size=32,
-        window_stride=20,
-        tokens_per_step=128,
-        epochs=3,
-        min_steps=1,
-        encoder_learning_rate=2e-3,
-        head_learning_rate=1e-2,
-        dropout=0.0,
-    )
+    return tiny_train_config()
 
 
 @pytest.fixture(scope="session")
 def corpus() -> list[AnnotatedDocument]:
     """Enough documents to learn something from by heart."""
-    marked = [
-        (
-            "a firm in [[Vladivostok|LOCATION]] listed [[two|QUANTITY]] workers of [[North Korea|LOCATION]]",
-            ("overseas_labour", "designation"),
-        ),
-        (
-            "the tanker [[Ojo Sel|VESSEL]] said [[oil|GOODS]] and [[coal|GOODS]] on [[Monday|DATE]]",
-            ("commodity_trade", "alleged_violation"),
-        ),
-        (
-            "the bank of [[Russia|LOCATION]] and the port in a [[Security Council|ORG]] resolution",
-            ("financial_channels", "rulemaking"),
-        ),
-        ("ship and port said the workers in [[Russia|LOCATION]] on [[Monday|DATE]]", ("not_sanctions",)),
-    ]
-    documents = []
-    for number, (text, cats) in enumerate(marked * 3):
-        plain, entities = parse_markup(text)
-        documents.append(AnnotatedDocument(str(number), plain, entities, cats))
-    return documents
+    return tiny_corpus()
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(
     tmp_path_factory: pytest.TempPathFactory,
     backbone_folder: Path,
-    tiny_config: TrainConfig,
     schema: Schema,
-    corpus: list[AnnotatedDocument],
 ) -> Path:
     """A complete model folder of a model that was never trained."""
     folder = tmp_path_factory.mktemp("models") / "tiny-v1"
-    backbone = load_backbone(str(backbone_folder), dropout=0.0)
-    torch.manual_seed(6)
-    model = JointModel(backbone.encoder, len(schema.tags), len(schema.labels), dropout=0.0)
-    torch.nn.init.normal_(model.label_scores.weight, std=0.3)
-    torch.nn.init.normal_(model.tag_head.weight, std=1.0)
-    config = draft_config(tiny_config, schema, backbone)
-    config = config.model_copy(update={"name": "tiny", "version": "1"})
-    sets = [EvaluationSet("dev", corpus, is_dev=True)]
-    provenance = Provenance.now("test", 0, "tiny", {"dev": []})
-    write_folder(folder, TrainedModel(model, backbone, config, schema, provenance), sets)
+    write_tiny_model(folder, backbone_folder, schema)
     return folder
 
 

@@ -10,12 +10,14 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import zstandard
 
 from serving.analyzer import Analyzer
 from serving.model_folder import ModelFolder
 from serving.results import Analysis, Document
 from serving.score.job import ScoreJob
+from serving.score.manifest import Ledger
 from serving.score.parts import Part
 from serving.score.run import Engine, Outcome, run_score
 from serving.score.scoring import Counts, Scored, score_parts
@@ -129,3 +131,18 @@ class Runs:
     def __call__(self, *inputs: Path | str, to: Path | str, **asked: Any) -> Outcome:
         job = ScoreJob(inputs=[str(given) for given in inputs], output=str(to), **asked)
         return run_score(job, self.folder, self.engine(job), self.view)
+
+
+def cut_off(runs: Runs, *inputs: Path | str, to: Path, parts: int, **asked: Any) -> None:
+    """A run that ends as if by a kill, once so many parts are done."""
+    put = Ledger.put
+
+    def counted(ledger: Ledger, *rest: Any) -> None:
+        put(ledger, *rest)
+        if len(ledger.receipts) == parts:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "put", counted)
+        with pytest.raises(KeyboardInterrupt):
+            runs(*inputs, to=to, **asked)

@@ -1,9 +1,11 @@
 """Kill -9 a corpus run again and again; what is left in the end must be what an undisturbed run leaves.
 
-    python -m tests.kill_loop --kills 200 --model build/models/tiny-v1 'archive/*.jsonl.gz'
+    python -m tests.kill_loop --kills 200 --tiny --documents 4000 --part-rows 100
+    python -m tests.kill_loop --kills 20 --documents 200 --part-rows 16
+    python -m tests.kill_loop --kills 20 'archive/*.jsonl.gz'
 
-Kills fall at random moments after the run has begun to write. The tests kill at random file
-operations instead, which needs no clock and meets every state of the disk.
+Kills fall at random moments after the run has begun to write. The tests kill at file operations
+instead, which needs no clock and meets every state of the disk (see also kill_sweep.py).
 """
 
 import argparse
@@ -17,6 +19,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from tests.corpora import documents, jsonl, write_corpus
 
 _ROOT = Path(__file__).parent.parent
 _COMMAND = "import sys; from training.cli import main; main()"
@@ -126,22 +130,57 @@ def reconciled(stderr: str) -> tuple[int, int, int]:
     return read, written, rejected
 
 
+def write_archive(folder: Path, number: int) -> str:
+    """Invented documents in three files, with copies, bad rows and a file that breaks off; a pattern
+    that finds them.
+    """
+    folder.mkdir()
+    rows = documents(number)
+    third = -(-number // 3)
+    write_corpus(folder / "a.jsonl.gz", rows[:third])
+    cut = folder / "a.jsonl.gz"
+    cut.write_bytes(cut.read_bytes()[:-9])
+    mixed = [*rows[third : 2 * third], {"text": ""}, ["bad"], *rows[: third // 2]]
+    (folder / "b.jsonl").write_bytes(jsonl(mixed))
+    write_corpus(folder / "c.csv", rows[2 * third :] + rows[third : third + third // 2])
+    return str(folder / "*.*")
+
+
+def _tiny_model(folder: Path) -> Path:
+    # Here, for whoever imports this module to fork wants no torch and none of its threads.
+    from tests.tiny_model import write_backbone, write_tiny_model
+    from training.schema import load_schema
+
+    write_backbone(folder / "backbone")
+    write_tiny_model(folder / "tiny-v1", folder / "backbone", load_schema(_ROOT / "datasets/schema.toml"))
+    return folder / "tiny-v1"
+
+
 def main() -> None:
     """The long loop, from the command line; what it does not know goes to `embargo score`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--suffix", default=".jsonl.gz", help="of the output")
+    parser.add_argument("--documents", type=int, help="score so many invented documents")
+    parser.add_argument("--tiny", action="store_true", help="with a tiny model of random weights, made now")
     asked, score = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as made:
+        if asked.documents:
+            score.append(write_archive(Path(made, "archive"), asked.documents))
+        if asked.tiny:
+            score += ["--model", str(_tiny_model(Path(made)))]
         folder = Path(made, "out")
         folder.mkdir()
         out = folder / f"o{asked.suffix}"
         arguments = ["score", *score, "-o", str(out)]
-        started = time.monotonic()
-        undisturbed(arguments)
-        session = killed_at_a_moment(Path(f"{out}.work"), time.monotonic() - started)
+        begun = time.monotonic()
+        first = undisturbed(arguments)
+        seconds = time.monotonic() - begun
+        assert first.returncode in (0, 3), first.stderr
+        sys.stderr.write(first.stderr)
         empty(folder)
+        session = killed_at_a_moment(Path(f"{out}.work"), seconds)
         finished = kill_loop(folder, arguments, session, asked.kills, asked.seed)
     sys.stderr.write(f"{asked.kills} kills, {finished} runs finished: each as the undisturbed one\n")
 

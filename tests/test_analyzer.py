@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from serving.analyzer import Analyzer
 from serving.results import Analysis, Document, Options
-from tests.conftest import WORDS
+from tests.tiny_model import WORDS
 
 NASTY = [
     "👩‍👩‍👧",

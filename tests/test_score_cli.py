@@ -18,7 +18,7 @@ from serving.score.parts import Item, Part, Place
 from serving.score.progress import summary
 from serving.score.scoring import Counts, Reject, pieces_of, score_parts
 from tests.conftest import ROOT
-from tests.corpora import documents, jsonl, read_rows, rejects, write_corpus
+from tests.corpora import Runs, documents, jsonl, read_rows, rejects, write_corpus
 from tests.test_cli import embargo
 from training.cli import app
 
@@ -65,6 +65,17 @@ def test_from_stdin_to_stdout(tiny_folder: Path, mixed: Path, tmp_path: Path) ->
     assert ids == ["d0", "d1", "d2", "d3", "d4", "copy"]
     assert read_rows(tmp_path / "r.jsonl")[0]["position"] == {"line": 6, "offset": len(jsonl(documents(5)))}
     assert {path.name for path in tmp_path.iterdir()} == {"a.jsonl", "r.jsonl"}
+
+
+def test_what_goes_to_stdout_is_not_hashed_first(
+    runs: Runs, mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> str:
+        raise AssertionError("an archive was read twice")
+
+    monkeypatch.setattr("serving.score.sources.file_sha256", refuse)
+    runs(mixed, to="-", rejects=tmp_path / "r.jsonl")
+    assert runs.view.total == mixed.stat().st_size
 
 
 @pytest.mark.parametrize(
@@ -173,7 +184,8 @@ def test_the_next_part_is_with_the_engine_while_one_is_written() -> None:
     for scored in score_parts(parts(), analyze):
         happened.append(f"write {scored.part.number}")
         assert isinstance(scored.results[1], Reject)
-        assert scored.counts() == Counts(read=2, written=1, rejected=1, repeated=0, tokens=2)
+        counts = scored.counts(written=1, rejected=1)
+        assert counts == Counts(read=2, written=1, rejected=1, repeated=0, tokens=2)
     assert happened == ["read 0", "read 1", "write 0", "read 2", "write 1", "write 2"]
 
 

@@ -153,6 +153,12 @@ def test_patterns_leave_out_what_the_run_writes(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     found = find_sources([str(tmp_path / "*.jsonl")], outputs=[tmp_path / "o.jsonl"])
     assert [source.path.name for source in found] == ["a.jsonl", "b.jsonl"]
+    for folder in ("o.jsonl.work", "parts"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "part-000000.jsonl").touch()
+    outputs = [tmp_path / name for name in ("o.jsonl", "o.jsonl.work", "parts")]
+    found = find_sources([str(tmp_path / "**" / "*.jsonl")], outputs=outputs)
+    assert [source.path.name for source in found] == ["a.jsonl", "b.jsonl"]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,36 @@
 """Kill -9 at any moment: the same command goes on, and leaves what an undisturbed run leaves."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.corpora import Runs, documents, jsonl, read_rows, write_corpus
 from tests.kill_loop import contents, kill_loop, killed_at_an_operation, undisturbed
+
+
+@pytest.mark.parametrize(
+    ("name", "over", "least"),
+    [
+        ("o.jsonl", None, 80),
+        ("parts", None, 80),
+        ("o.jsonl", "finished", 90),
+        ("parts", "unfinished", 90),
+    ],
+)
+def test_killed_before_any_operation_the_same_command_goes_on(
+    tiny_folder: Path, tmp_path: Path, name: str, over: str | None, least: int
+) -> None:
+    rows = [*documents(5), {"text": " "}, documents(1)[0]]
+    (tmp_path / "a.jsonl").write_bytes(jsonl(rows))
+    command = [sys.executable, "-m", "tests.kill_sweep", tiny_folder, tmp_path / "a.jsonl", tmp_path / "out"]
+    command += [name, *(["--over", over] if over else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= least  # operations of two parts, of putting them together and cleaning up
 
 
 @pytest.mark.parametrize(
@@ -23,7 +47,7 @@ def test_killed_runs_leave_what_an_undisturbed_run_leaves(
     arguments = ["score", str(tmp_path / "*.jsonl*"), "-o", str(folder / name), "--model", str(tiny_folder)]
     arguments += ["--part-rows", "5", "--spans", str(folder / "spans.parquet")]
     session = killed_at_an_operation(folder, most=45)
-    assert kill_loop(folder, arguments, session, kills, seed=len(name)) >= 1
+    kill_loop(folder, arguments, session, kills, seed=len(name))
     assert f"{name}.rejects.jsonl" in contents(folder)
 
 

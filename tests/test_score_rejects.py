@@ -1,5 +1,6 @@
 """What cannot be scored is told with its place and reason, and costs nothing else."""
 
+import errno
 import gzip
 import os
 import random
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from serving.errors import ScoreError
 from serving.score.parts import Cut
 from serving.score.reading import Fields, Reading
 from serving.score.rows import rows
@@ -115,6 +117,15 @@ def test_bad_rows_of_parquet(runs: Runs, tmp_path: Path) -> None:
     assert reasons(tmp_path / "o.jsonl") == found
 
 
+def test_a_date_of_parquet_that_python_cannot_express_is_a_reject(runs: Runs, tmp_path: Path) -> None:
+    dates = pa.array([0, 2**40], pa.timestamp("s"))
+    pq.write_table(pa.table({"text": ["oil", "coal"], "published_at": dates}), tmp_path / "a.parquet")
+    runs(tmp_path / "a.parquet", to=tmp_path / "d.jsonl", with_date=True)
+    assert reasons(tmp_path / "d.jsonl") == [("invalid_document", {"row": 2})]
+    runs(tmp_path / "a.parquet", to=tmp_path / "o.jsonl")
+    assert len(read_rows(tmp_path / "o.jsonl")) == 2
+
+
 def test_bad_files_of_a_folder(runs: Runs, tmp_path: Path) -> None:
     folder = tmp_path / "notes"
     folder.mkdir()
@@ -138,6 +149,50 @@ def test_a_file_that_cannot_be_read_is_one_reject(runs: Runs, tmp_path: Path, na
     (reject,) = rejects(tmp_path / "o.jsonl")
     assert (reject["input"], reject["reason"]) == (str(tmp_path / name), "unreadable")
     assert (outcome.counts.read, outcome.counts.written) == (3, 2)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv.gz", "a.parquet", "notes", "a.txt"])
+def test_a_file_that_fails_for_a_while_makes_no_rejects(runs: Runs, tmp_path: Path, name: str) -> None:
+    corpus = write_corpus(tmp_path / name, documents(9)) if name != "a.txt" else tmp_path / name
+    if name == "a.txt":
+        corpus.write_text("oil", encoding="utf-8")
+    runs(corpus, to=tmp_path / "whole.jsonl", cut=Cut(rows=2))
+
+    def failing(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    out = tmp_path / "o.jsonl"
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("reading", "rows", "parquet_rows"):
+            patch.setattr(f"serving.score.{module}.open_file", failing)
+        with pytest.raises(ScoreError, match=r"could be read when the run began.*Input/output error"):
+            runs(corpus, to=out, cut=Cut(rows=2))
+    runs(corpus, to=out, cut=Cut(rows=2))
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert rejects(out) == []
+
+
+def test_damage_within_parquet_is_a_reject(runs: Runs, tmp_path: Path) -> None:
+    corpus = tmp_path / "a.parquet"
+    texts = [random.Random(n).randbytes(300).hex() for n in range(400)]
+    pq.write_table(pa.table({"text": texts}), corpus, row_group_size=100, use_dictionary=False)
+    content = bytearray(corpus.read_bytes())
+    at = len(content) // 2
+    content[at : at + 20_000] = b"\xff" * 20_000
+    corpus.write_bytes(content)
+    runs(corpus, to=tmp_path / "o.jsonl")
+    assert [reason for reason, _ in reasons(tmp_path / "o.jsonl")] == ["broken_parquet"]
+    assert len(read_rows(tmp_path / "o.jsonl")) >= 100
+
+
+def test_large_rows_of_parquet_are_decoded_one_by_one(tmp_path: Path) -> None:
+    texts = [random.Random(n).randbytes(500_000).hex() for n in range(30)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", write_batch_size=1)  # pages of 1 MiB
+    reading = Reading(find_sources([str(tmp_path / "a.parquet")])[0], Fields(), 1 << 24, Cursor())
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in rows(reading)]
+    assert len(held) == 30
+    assert max(held) < 8_000_000  # of 30 MB
 
 
 def test_a_table_without_the_text_column_says_which_it_has(runs: Runs, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def score(
         bool, typer.Option("--restart", help="Throw away what an earlier run wrote, finished or not.")
     ] = False,
 ) -> None:
-    """Score a corpus. A run that was cut off goes on when the same command is given again.
+    """Score a corpus. A run that was cut off goes on when the same command is given again, without --restart.
 
     Exit code 0: every row was scored. 3: done, but some rows are in OUT.rejects.jsonl.
     1: the run could not begin or go on; what is done is kept in OUT.work.
@@ -152,7 +152,7 @@ def score(
         with view:
             outcome = run_score(job, folder, local_engine if engine == "local" else ray_engine, view)
     except KeyboardInterrupt as error:
-        kept = "" if output == STDOUT else "; the same command goes on where it was"
+        kept = "" if output == STDOUT else "; the same command, without --restart, goes on where it was"
         raise ScoreError(f"interrupted{kept}.") from error
     typer.echo(summary(outcome.counts, outcome.before, outcome.seconds), err=True)
     if outcome.counts.rejected:

@@ -5,13 +5,14 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from serving.errors import ScoreError
 from serving.model_folder import file_sha256
-from serving.score.manifest import Finished, Ledger, RunIdentity, read_stored, refuse_if_changed
+from serving.score.manifest import RUN, Finished, Ledger, RunIdentity, read_stored, refuse_if_changed
 from serving.score.outputs import Kind, OutputFormat, merge, sync_folder, temporary_of, written_whole
 
 REJECTS = "rejects.jsonl"
@@ -50,62 +51,84 @@ class Targets:
         paths = [*self.made(), self.manifest]
         return [self.work, *paths, *(temporary_of(path) for path in paths)]
 
-    def clear(self) -> None:
-        """Throw away what an earlier run left, finished or not; the lock is kept.
-
-        Raises ScoreError if a folder that no run wrote lies in the way.
-        """
+    def check_folders(self) -> None:
+        """Raise ScoreError if a folder that no run wrote lies in the way."""
         for path in self.made():
             if path.is_dir() and not all(_PART.fullmatch(inside.name) for inside in path.iterdir()):
                 raise ScoreError(
                     f"{path} is a folder with other things than parts of a run; name another output."
                 )
-        for path in (*(p for p in self.work.iterdir() if p.name != _LOCK), self.manifest, *self.made()):
+
+    def clear(self) -> None:
+        """Throw away what an earlier run made."""
+        for path in (self.manifest, *self.made()):
             _remove(path)
+
+    def clear_work(self) -> None:
+        """Throw away parts and their manifest; the lock is kept."""
+        for path in self.work.iterdir():
+            if path.name != _LOCK:
+                _remove(path)
 
 
 @contextmanager
 def locked(work: Path) -> Iterator[None]:
-    """Keep a second run off the same output; the lock of a killed run is gone with it."""
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / _LOCK).open("wb") as file:
+    """Keep a second run off the same output; the lock of a killed run is gone with it.
+
+    `work` is removed in the end if nothing but the lock is in it.
+    """
+    while True:
+        work.mkdir(parents=True, exist_ok=True)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ScoreError(
-                f"another run is at work in {work}; wait for it or stop it, or name another output."
-            ) from error
-        yield
+            file = (work / _LOCK).open("wb")
+        except FileNotFoundError:
+            continue  # a run that ends has just removed the folder
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ScoreError(
+                    f"another run is at work in {work}; wait for it or stop it, or name another output."
+                ) from error
+            if not _is_at(file, work / _LOCK):
+                continue  # it was removed between opening and locking: the next run has another
+            try:
+                yield
+            finally:
+                if [path.name for path in work.iterdir()] == [_LOCK]:
+                    (work / _LOCK).unlink()
+                    with suppress(OSError):  # the next run is already there
+                        work.rmdir()
+            return
 
 
 def finished_before(targets: Targets, identity: RunIdentity) -> Finished | None:
     """The record of the same run if it is finished. Raises ScoreError where its output is another's."""
     finished = read_stored(Finished, targets.manifest)
     there = targets.out.is_file() or (targets.out.is_dir() and any(targets.out.iterdir()))
-    if finished is None or not there:
-        if there and not (targets.work / "run.json").exists():
-            raise ScoreError(
-                f"{targets.out} exists and is not from an unfinished run; name another output, or --restart "
-                "to write it anew."
-            )
-        return None
-    refuse_if_changed(finished.run, identity, targets.out)
-    for name, sha256 in finished.outputs.items():
-        path = targets.out.parent / name
-        if not path.is_file() or file_sha256(path) != sha256:
-            raise ScoreError(
-                f"{path} is missing or no longer what the run wrote; --restart to write it anew."
-            )
-    if any(given.name == "-" for given in identity.inputs) and not targets.work.exists():
+    if finished and there and finished.run == identity:
+        for name, sha256 in finished.outputs.items():
+            path = targets.out.parent / name
+            if not path.is_file() or file_sha256(path) != sha256:
+                raise ScoreError(
+                    f"{path} is missing or no longer what the run wrote; --restart to write it anew."
+                )
+        return finished
+    if (targets.work / RUN).exists():
+        return None  # what is there is of this unfinished run, or was given up by a --restart
+    if finished and there:
+        refuse_if_changed(finished.run, identity, targets.out)
+    ours = {targets.out.parent / name for name in (finished.outputs if finished else ())}
+    beside = [path for path in targets.made()[1:] if os.path.lexists(path) and path not in ours]
+    if in_the_way := [*([targets.out] if there else []), *beside]:
         raise ScoreError(
-            f"{targets.out} is finished, and what comes from stdin cannot be compared with what was read; "
-            "name another output, or --restart to write it anew."
+            f"{in_the_way[0]} exists and is not from an unfinished run; name another output, or "
+            "--restart to write it anew."
         )
-    _remove(targets.work)
-    return finished
+    return None
 
 
-def finish(ledger: Ledger, targets: Targets, identity: RunIdentity) -> Finished:
+def finish(ledger: Ledger, targets: Targets) -> Finished:
     """Put the parts together in order, write what was made of what, and remove the parts."""
     if targets.is_folder:
         _gather(ledger, targets)
@@ -118,13 +141,14 @@ def finish(ledger: Ledger, targets: Targets, identity: RunIdentity) -> Finished:
         path for made in targets.made() for path in (sorted(made.iterdir()) if made.is_dir() else [made])
     ]
     finished = Finished(
-        run=identity,
+        run=ledger.identity,
         counts=ledger.counts(),
+        end=ledger.start().place,
         outputs={os.path.relpath(path, targets.out.parent): file_sha256(path) for path in files},
     )
     with written_whole(targets.manifest) as file:
         file.write(finished.to_bytes())
-    _remove(targets.work)
+    targets.clear_work()
     return finished
 
 
@@ -134,6 +158,7 @@ def _merge(ledger: Ledger, target: Path, kind: Kind, form: OutputFormat, suffix:
 
 def _gather(ledger: Ledger, targets: Targets) -> None:
     """A folder of the parts. They stay in the work folder, too, until the run is recorded."""
+    targets.check_folders()
     gathered = temporary_of(targets.out)
     _remove(gathered)
     gathered.mkdir()
@@ -147,6 +172,14 @@ def _gather(ledger: Ledger, targets: Targets) -> None:
     _remove(targets.out)
     gathered.replace(targets.out)
     sync_folder(targets.out.parent)
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """An open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _remove(path: Path) -> None:

@@ -1,5 +1,6 @@
 """What `embargo score` is asked to do, where its files go, and what its result depends on."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from serving.results import Options
 from serving.score.finish import REJECTS, Targets
 from serving.score.manifest import RunIdentity, software
 from serving.score.outputs import checked_format, file_format, is_ftm, output_format
-from serving.score.parts import Cut
+from serving.score.parts import Cut, Inputs
 from serving.score.reading import Fields
 from serving.score.sources import Source
 
@@ -37,6 +38,15 @@ class ScoreJob:
     rejects: Path | None = None
     restart: bool = False
 
+    @property
+    def writes_dates(self) -> bool:
+        """Rows hold `published_at`."""
+        return self.with_text or self.with_date
+
+    def reading(self, sources: Sequence[Source]) -> Inputs:
+        """How its inputs are read."""
+        return Inputs(sources, self.fields, self.max_row_bytes, with_date=self.writes_dates)
+
     def targets(self) -> Targets:
         """The files it makes. Raises ScoreError."""
         out = Path(self.output)
@@ -47,7 +57,7 @@ class ScoreJob:
         spans_form = output_format(self.spans.name) if self.spans else None
         if spans_form and is_ftm(spans_form):
             raise ScoreError(f"{self.spans} is to be a table of spans; end its name in .jsonl or .parquet.")
-        return Targets(
+        targets = Targets(
             out=out,
             rejects=self.rejects or out.with_name(f"{out.name}.{REJECTS}"),
             spans=self.spans,
@@ -55,6 +65,13 @@ class ScoreJob:
             spans_form=spans_form,
             is_folder=is_folder,
         )
+        places = [os.path.abspath(path) for path in targets.own()]
+        if twice := [place for place in places if places.count(place) > 1]:
+            raise ScoreError(
+                f"two outputs of the run are or need the same file {Path(twice[0]).name}; give --output, "
+                "--spans and --rejects names of their own."
+            )
+        return targets
 
     def identity(self, model: ModelFolder, sources: Sequence[Source], targets: Targets) -> RunIdentity:
         """What the result depends on; reads all inputs to hash them."""
@@ -70,10 +87,12 @@ class ScoreJob:
             "spans": str(targets.spans) if targets.spans else None,
             "rejects": str(targets.rejects),
         }
-        written_by_arrow = "parquet" in (targets.form, targets.spans_form)
+        formats = {targets.form, targets.spans_form, *(source.format for source in sources)}
+        zstd = "jsonl.zst" in formats or any(source.compression == "zst" for source in sources)
+        libraries = [*(["pyarrow"] if "parquet" in formats else []), *(["zstandard"] if zstd else [])]
         return RunIdentity(
             model=api.model_identity(model),
             options=options,
             inputs=tuple(source.identity() for source in sources),
-            software=software(*(["pyarrow"] if written_by_arrow else [])),
+            software=software(*libraries),
         )

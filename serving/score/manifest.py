@@ -1,11 +1,13 @@
 """What a run is and what of it is done, on disk: so that it can go on, and nothing else can pass for it.
 
 `OUT.work/run.json` says what the run is: inputs, model, options. A part's files are written first, its
-receipt (`part-000000.json`) last; a part with a receipt is done and never written again. When all
-are put together, `OUT.manifest.json` says what was made of what, and `OUT.work/` goes.
+receipt (`part-000000.json`) last; a part with a receipt is done and never written again. A receipt
+names its run, so no part of another is ever taken over. When all are put together,
+`OUT.manifest.json` says what was made of what, and `OUT.work/` goes.
 """
 
 import hashlib
+import zlib
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -16,13 +18,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serving.errors import ScoreError
 from serving.model_folder import file_sha256
-from serving.score.outputs import sync_folder, written_whole
+from serving.score.outputs import written_whole
 from serving.score.parts import Place, Start
 from serving.score.scoring import Counts
 from serving.score.sources import SourceIdentity
 
-_FORMAT = 1
+_FORMAT = 2
 """To be raised with whatever changes what a part holds or how its documents meet in the engine."""
+
+RUN = "run.json"
 
 Stored = TypeVar("Stored", bound=BaseModel)
 
@@ -70,6 +74,8 @@ class RunIdentity(_Stored):
 class Receipt(_Stored):
     """One part is done."""
 
+    run: str
+    """SHA-256 of the run's identity."""
     part: int
     end: Place
     counts: Counts
@@ -82,13 +88,28 @@ class Finished(_Stored):
 
     run: RunIdentity
     counts: Counts
+    end: Place
+    """Where its inputs ended, stdin among them."""
     outputs: dict[str, str]
     """SHA-256 of each file that was made."""
 
 
 def software(*libraries: str) -> dict[str, str]:
     """Versions of what has a say in the result."""
-    return {name: version(name) for name in ("embargo", "numpy", "onnxruntime", "tokenizers", *libraries)}
+    always = ("embargo", "numpy", "onnxruntime", "orjson", "tokenizers")
+    return {
+        "code": code_sha256(Path(__file__).parents[1])[:16],
+        "zlib": zlib.ZLIB_RUNTIME_VERSION,
+        **{name: version(name) for name in (*always, *libraries)},
+    }
+
+
+def code_sha256(package: Path) -> str:
+    """Of the modules that make texts into results: a checkout may change between two versions."""
+    together = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        together.update(f"{path.relative_to(package).as_posix()}\0{file_sha256(path)}\n".encode())
+    return together.hexdigest()
 
 
 def read_stored(kind: type[Stored], path: Path) -> Stored | None:
@@ -116,25 +137,35 @@ def refuse_if_changed(before: RunIdentity, now: RunIdentity, where: Path) -> Non
 class Ledger:
     """The parts of a run in `OUT.work/`. Parts may be put in any order, each once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, identity: RunIdentity) -> None:
         self.folder = folder
+        self.identity = identity
         self.receipts: dict[int, Receipt] = {}
+        self._run = hashlib.sha256(identity.to_bytes()).hexdigest()
 
-    def open(self, identity: RunIdentity) -> None:
+    def begin(self) -> None:
+        """Throw away what is there. From its first step on, `open` goes on with this run."""
+        _write(self.folder / RUN, self.identity.to_bytes())
+        for old in self.folder.glob("part-*"):
+            old.unlink()
+
+    def open(self) -> None:
         """Begin, or go on where the same run was cut off. Raises ScoreError if another run was."""
-        path = self.folder / "run.json"
-        before = read_stored(RunIdentity, path)
+        before = read_stored(RunIdentity, self.folder / RUN)
         if before:
-            refuse_if_changed(before, identity, self.folder)
-        for left_over in self.folder.glob("*.tmp" if before else "part-*"):
-            left_over.unlink()  # parts that no run.json speaks for may be another run's
-        if not before:
-            sync_folder(self.folder)
-            _write(path, identity.to_bytes())
+            refuse_if_changed(before, self.identity, self.folder)
+        else:
+            self.begin()
+        for half_written in self.folder.glob("*.tmp"):
+            half_written.unlink()
         for path in sorted(self.folder.glob("part-*[0-9].json")):
             receipt = read_stored(Receipt, path)
-            if receipt and self._is_sound(receipt):
+            if receipt and receipt.run == self._run and self._is_sound(receipt):
                 self.receipts[receipt.part] = receipt
+
+    def read(self, part: int, suffix: str) -> bytes:
+        """A file of a part."""
+        return self.path(part, suffix).read_bytes()
 
     def start(self) -> Start:
         """Behind the parts that are done without a gap."""
@@ -150,7 +181,7 @@ class Ledger:
             path = self.path(part, suffix)
             _write(path, content)
             hashes[path.name] = hashlib.sha256(content).hexdigest()
-        receipt = Receipt(part=part, end=end, counts=counts, files=hashes)
+        receipt = Receipt(run=self._run, part=part, end=end, counts=counts, files=hashes)
         _write(self.folder / f"part-{part:06}.json", receipt.to_bytes())
         self.receipts[part] = receipt
 

@@ -118,6 +118,12 @@ def span_lines(scored: Scored, *, text_ids: bool) -> bytes:
     )
 
 
+def documents_in(rows: bytes, style: RowStyle) -> int:
+    """How many documents the lines that `row_lines` made speak of."""
+    # Within a value the quotes would be escaped.
+    return rows.count(b'"schema":"Article"' if style.as_ftm else b"\n")
+
+
 def reject_lines(scored: Scored) -> bytes:
     """The rows of a part that have no result: which input, where in it, and why."""
     return _lines(

@@ -8,8 +8,10 @@ from serving.score.reading import Reading, Row, check_text_field, not_utf8, too_
 from serving.score.sources import open_file
 from serving.score.streams import BrokenInput, Cursor
 
-_TOGETHER = 64
-"""Rows that are decoded together."""
+_TOGETHER = 16
+"""At most so many rows are decoded together,"""
+_TOGETHER_BYTES = 1 << 20
+"""and about so many bytes, by the mean of their row group."""
 _BUFFER_BYTES = 1 << 20
 
 
@@ -27,15 +29,18 @@ def parquet_rows(reading: Reading) -> Iterator[Row]:
             names = file.schema_arrow.names
             check_text_field(names, reading.fields)
             wanted = reading.fields
-            columns = [c for c in dict.fromkeys((wanted.id, wanted.text, wanted.title, wanted.date))
-                       if c in names]  # fmt: skip
+            asked = (wanted.id, wanted.text, wanted.title, *([wanted.date] if reading.with_date else []))
+            columns = [column for column in dict.fromkeys(asked) if column in names]
             row = 0
             for group in range(file.num_row_groups):
-                end = row + file.metadata.row_group(group).num_rows
+                shape = file.metadata.row_group(group)
+                end = row + shape.num_rows
                 if end <= reading.start.offset:
                     row = end
                     continue
-                for batch in file.iter_batches(_TOGETHER, row_groups=[group], columns=columns):
+                together = _TOGETHER_BYTES * shape.num_rows // max(shape.total_byte_size, 1)
+                together = max(1, min(together, _TOGETHER))
+                for batch in file.iter_batches(together, row_groups=[group], columns=columns):
                     for number in range(batch.num_rows):
                         if row >= reading.start.offset:
                             content = _cells(batch.slice(number, 1), reading)
@@ -43,7 +48,9 @@ def parquet_rows(reading: Reading) -> Iterator[Row]:
                             share = after.offset / file.metadata.num_rows
                             yield Row({"row": row + 1}, after, content, share)
                         row += 1
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's, not the file's: of damage Arrow makes an OSError without a number
         raise BrokenInput("broken_parquet", f"The rest is no Parquet ({str(error)[:500]}).") from error
 
 
@@ -58,3 +65,9 @@ def _cells(batch: Any, reading: Reading) -> dict[str, Any] | Problem:
         return reading.fields.pick(texts)
     except UnicodeDecodeError as error:
         return not_utf8(error)
+    except (OverflowError, ValueError) as error:  # of dates that Python cannot express
+        return Problem(
+            "invalid_document",
+            f"A value cannot be read ({str(error)[:200]}); dates must lie in the years 1 to 9999 and have no "
+            "more than microseconds. Cast the column, for example to text.",
+        )

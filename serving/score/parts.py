@@ -7,15 +7,27 @@ hold the rows of the inputs in order.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from pydantic import BaseModel, ConfigDict
 
 from serving.api import parse_document
+from serving.errors import ScoreError
 from serving.results import Document, Problem
 from serving.score.reading import Fields, Reading, Row
 from serving.score.rows import rows
 from serving.score.sources import Source, readable
 from serving.score.streams import Cursor
+
+
+class StdinEnd(BaseModel):
+    """Where stdin ended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cursor: Cursor
+    is_broken: bool = False
+    """Its last row stands for a rest that could not be read."""
 
 
 class Place(BaseModel):
@@ -25,6 +37,8 @@ class Place(BaseModel):
 
     input: int = 0
     cursor: Cursor = Cursor()
+    stdin: StdinEnd | None = None
+    """If stdin is among the inputs before: no other may pass for it when the run goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +80,63 @@ class Part:
     """How much of the input that its last row is of has been gone through, 0 to 1."""
 
 
-def read_parts(
-    sources: Sequence[Source], fields: Fields, cut: Cut, max_row_bytes: int, start: Start
-) -> Iterator[Part]:
-    """The parts of a run from `start` on, read as they are asked for."""
-    number, index = start.part, start.rows
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a run reads, and how."""
+
+    sources: Sequence[Source]
+    fields: Fields
+    max_row_bytes: int
+    with_date: bool = True
+
+    def reading(self, at: int, start: Cursor) -> Reading:
+        """One of them, from a place on."""
+        return Reading(self.sources[at], self.fields, self.max_row_bytes, start, self.with_date)
+
+
+def read_parts(inputs: Inputs, cut: Cut, start: Start) -> Iterator[Part]:
+    """The parts of a run from `start` on, read as they are asked for. Raises ScoreError where stdin
+    is not what it was before `start`.
+    """
+    number, index, stdin = start.part, start.rows, start.place.stdin
+    if stdin:
+        check_stdin(inputs, start.place)
     items: list[Item] = []
     characters = 0
-    for at in range(start.place.input, len(sources)):
-        source = sources[at]
+    for at in range(start.place.input, len(inputs.sources)):
+        source, is_broken = inputs.sources[at], False
         cursor = start.place.cursor if at == start.place.input else Cursor()
-        for row in rows(Reading(source, fields, max_row_bytes, cursor)):
+        for row in rows(inputs.reading(at, cursor)):
             item = _item(readable(source.name), row, index)
             items.append(item)
             index += 1
+            cursor, is_broken = row.after or cursor, row.after is None
+            if source.is_stdin and is_broken:
+                stdin = StdinEnd(cursor=cursor, is_broken=True)
             if isinstance(item.content, Document):
                 characters += len(item.content.text) + len(item.content.title or "")
             if len(items) >= cut.rows or characters >= cut.characters:
-                end = Place(input=at, cursor=row.after) if row.after else Place(input=at + 1)
-                yield Part(number, tuple(items), end, row.share)
+                end = Place(input=at + 1) if is_broken else Place(input=at, cursor=cursor)
+                yield Part(number, tuple(items), end.model_copy(update={"stdin": stdin}), row.share)
                 number, items, characters = number + 1, [], 0
+        if source.is_stdin:
+            stdin = StdinEnd(cursor=cursor, is_broken=is_broken)
     if items:
-        yield Part(number, tuple(items), Place(input=len(sources)), 0.0)
+        yield Part(number, tuple(items), Place(input=len(inputs.sources), stdin=stdin), 0.0)
+
+
+def check_stdin(inputs: Inputs, place: Place) -> None:
+    """Raise ScoreError unless stdin, if there is one, holds what it held before `place` and no more."""
+    for at, source in enumerate(inputs.sources):
+        if not source.is_stdin:
+            continue
+        end = place.stdin or StdinEnd(cursor=place.cursor if at == place.input else Cursor())
+        more = list(islice(rows(inputs.reading(at, end.cursor)), 2))
+        if [row.after for row in more] != [None] * end.is_broken:
+            raise ScoreError(
+                f"behind the {end.cursor.offset} bytes that were read before, stdin does not end as it did; "
+                "give the same input again, or --restart to begin anew."
+            )
 
 
 def _item(source: str, row: Row, index: int) -> Item:

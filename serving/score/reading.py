@@ -40,6 +40,8 @@ class Reading:
     fields: Fields
     limit: int
     start: Cursor
+    with_date: bool = True
+    """Whether dates will be written; a column of Parquet that is not needed is not decoded."""
 
 
 class Row(NamedTuple):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.api import parse_json
-from serving.errors import RequestError
+from serving.errors import RequestError, ScoreError
 from serving.results import Problem
 from serving.score.csv_rows import csv_rows
 from serving.score.parquet_rows import parquet_rows
@@ -32,10 +32,22 @@ def rows(reading: Reading) -> Iterator[Row]:
             yield row
             after = row.after or after
     except BrokenInput as error:
+        if error.code == "unreadable":
+            _refuse_if_it_was_sound(reading.source, reading.source.name, str(error))
         yield Row(_position(reading.source, after), None, Problem(error.code, str(error)), 1.0)
     except OSError as error:
-        problem = Problem("unreadable", f"The rest cannot be read ({error.strerror or error}).")
-        yield Row(_position(reading.source, after), None, problem, 1.0)
+        reason = f"The rest cannot be read ({error.strerror or error})."
+        _refuse_if_it_was_sound(reading.source, reading.source.name, reason)
+        yield Row(_position(reading.source, after), None, Problem("unreadable", reason), 1.0)
+
+
+def _refuse_if_it_was_sound(source: Source, name: str, reason: str) -> None:
+    """A disk or a network that fails for an hour must not make rejects for good."""
+    if source.unreadable is not None and readable(name) not in source.unreadable:
+        raise ScoreError(
+            f"{readable(name)} could be read when the run began, and now it cannot: {reason} Once it can, "
+            "give the same command again, without --restart."
+        )
 
 
 def _position(source: Source, cursor: Cursor) -> dict[str, int | str]:
@@ -70,7 +82,7 @@ def _text_rows(reading: Reading) -> Iterator[Row]:
     files = sum(1 for _ in reading.source.files())
     for number, (name, path) in enumerate(reading.source.files(), start=1):
         if number > reading.start.offset:
-            content = _text(readable(name), path, reading)
+            content = _text(name, path, reading)
             yield Row({"file": readable(str(path))}, Cursor(offset=number), content, number / files)
 
 
@@ -80,10 +92,10 @@ def _text(name: str, path: Path, reading: Reading) -> dict[str, Any] | Problem:
             content = file.read(reading.limit + 1)
         if len(content) > reading.limit:
             return too_long(reading)
-        return {"id": name, "text": content.decode("utf-8")}
-    except BrokenInput as error:
-        return Problem(error.code, str(error))
-    except OSError as error:
-        return Problem("unreadable", f"The file cannot be read ({error.strerror}).")
+        return {"id": readable(name), "text": content.decode("utf-8")}
+    except (BrokenInput, OSError) as error:
+        reason = str(error) if isinstance(error, BrokenInput) else f"It cannot be read ({error.strerror})."
+        _refuse_if_it_was_sound(reading.source, name, reason)
+        return Problem("unreadable", reason)
     except UnicodeDecodeError as error:
         return not_utf8(error)

@@ -5,6 +5,7 @@ part; nothing is held in memory but a few parts.
 """
 
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -21,9 +22,10 @@ from serving.score.finish import REJECTS, Targets, finish, finished_before, lock
 from serving.score.job import STDOUT, ScoreJob
 from serving.score.manifest import Ledger
 from serving.score.outputs import OutputFormat, RowStyle
-from serving.score.parts import Part, Start, read_parts
-from serving.score.scoring import Counts, Scored
-from serving.score.sources import STDIN, Source, SourceIdentity, find_sources
+from serving.score.parts import Part, Start, check_stdin, read_parts
+from serving.score.repeats import TEXTS, Repeats
+from serving.score.scoring import Counts, Scored, check_reconciled
+from serving.score.sources import Source, find_sources
 
 Engine = Callable[[Iterator[Part]], Generator[Scored]]
 """Scores parts. Results of a run that is kept on disk may come in any order, those for stdout may not."""
@@ -57,11 +59,12 @@ def run_score(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) -> 
         # What is still in the buffer would fail again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise ScoreError("whoever read the output went away; nothing was kept.") from error
-    except OSError as error:
-        kept = "" if to_stdout else " All parts that are done are kept; then run the same command again."
+    except (OSError, sqlite3.OperationalError) as error:
+        again = " All parts that are done are kept; then run the same command again, without --restart."
+        kept = "" if to_stdout else again
         raise ScoreError(
-            f"{error.filename or job.output} cannot be written or read ({error.strerror or error}); make "
-            f"room, or whatever else it needs.{kept}"
+            f"{getattr(error, 'filename', None) or job.output} cannot be written or read "
+            f"({getattr(error, 'strerror', None) or error}); make room, or whatever else it needs.{kept}"
         ) from error
 
 
@@ -70,28 +73,40 @@ def _to_disk(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) -> O
     sources = find_sources(job.inputs, outputs=targets.own(), input_format=job.input_format)
     stamps = _stamps(sources)
     identity = job.identity(model, sources, targets)
-    if not job.restart and (finished := finished_before(targets, identity)):
-        return Outcome(finished.counts, finished.counts, 0.0, targets.rejects)
+    inputs = job.reading([source.known(of) for source, of in zip(sources, identity.inputs, strict=True)])
     for made in targets.made():
         made.parent.mkdir(parents=True, exist_ok=True)
     with locked(targets.work):
+        ledger = Ledger(targets.work, identity)
         if job.restart:
+            targets.check_folders()
+            ledger.begin()
             targets.clear()
-        ledger = Ledger(targets.work)
-        ledger.open(identity)
+        elif finished := finished_before(targets, identity):
+            check_stdin(inputs, finished.end)
+            targets.clear_work()
+            return Outcome(finished.counts, finished.counts, 0.0, targets.rejects)
+        ledger.open()
         targets.manifest.unlink(missing_ok=True)  # of a finished run whose output was taken away
         before, start, started = ledger.counts(), ledger.start(), time.monotonic()
-        gauge = _Gauge(identity.inputs)
+        gauge = _Gauge([source.size() for source in sources])
         view.begin(gauge.total, gauge.before(start.place.input), before)
-        parts = read_parts(sources, job.fields, job.cut, job.max_row_bytes, start)
-        with closing(engine(part for part in parts if part.number not in ledger.receipts)) as results:
-            for scored in results:
-                files = _files(scored, targets, _style(job, model, targets.form))
-                ledger.put(scored.part.number, scored.part.end, scored.counts(), files)
-                view.part(scored.counts(), gauge.bytes(scored.part))
-        if changed := [name for name, stamp in _stamps(sources).items() if stamp != stamps[name]]:
-            raise ScoreError(f"{changed[0]} was changed while it was read; --restart to begin anew.")
-        finished = finish(ledger, targets, identity)
+        parts = _Counted(read_parts(inputs, job.cut, start), start.rows)
+        missing = (part for part in parts if part.number not in ledger.receipts)
+        with (
+            closing(Repeats(targets.work / "index.tmp")) as repeats,
+            closing(engine(repeats.firsts(missing))) as results,
+        ):
+            for number in ledger.receipts:
+                repeats.load(number, ledger.read(number, TEXTS))
+            for scored, texts in repeats.whole(results):
+                files, counts = _files(scored, targets, _style(job, model, targets.form))
+                ledger.put(scored.part.number, scored.part.end, counts, {**files, TEXTS: texts})
+                view.part(counts, gauge.bytes(scored.part))
+        if changed := {name for name, _ in stamps.items() ^ _stamps(sources).items()}:
+            raise ScoreError(f"{min(changed)} was changed while it was read; --restart to begin anew.")
+        check_reconciled(ledger.counts(), parts.rows)
+        finished = finish(ledger, targets)
         return Outcome(finished.counts, before, time.monotonic() - started, targets.rejects)
 
 
@@ -102,31 +117,42 @@ def _to_stdout(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) ->
     if job.spans or job.restart or form == "parquet":
         raise ScoreError("--spans, --restart and Parquet need an output file; - is written once, in order.")
     sources = find_sources(job.inputs, outputs=[job.rejects], input_format=job.input_format)
-    gauge = _Gauge([source.identity() for source in sources])
+    gauge = _Gauge([source.size() for source in sources])
     counts, started = Counts(), time.monotonic()
     view.begin(gauge.total, 0, counts)
-    parts = read_parts(sources, job.fields, job.cut, job.max_row_bytes, Start())
-    with outputs.written_whole(job.rejects) as rejects, closing(engine(parts)) as results:
-        for scored in results:
-            rows = outputs.row_lines(scored, _style(job, model, form))
+    parts = _Counted(read_parts(job.reading(sources), job.cut, Start()), 0)
+    with (
+        outputs.written_whole(job.rejects) as rejects,
+        closing(Repeats(None)) as repeats,
+        closing(engine(repeats.firsts(parts))) as results,
+    ):
+        for scored, _ in repeats.whole(results):
+            style = _style(job, model, form)
+            rows = outputs.row_lines(scored, style)
             sys.stdout.buffer.write(outputs.encode(rows, "rows", form))
             sys.stdout.buffer.flush()
-            rejects.write(outputs.reject_lines(scored))
-            counts += scored.counts()
-            view.part(scored.counts(), gauge.bytes(scored.part))
+            rejected = outputs.reject_lines(scored)
+            rejects.write(rejected)
+            written = outputs.documents_in(rows, style)
+            done = scored.counts(written=written, rejected=rejected.count(b"\n"))
+            counts += done
+            view.part(done, gauge.bytes(scored.part))
+    check_reconciled(counts, parts.rows)
     return Outcome(counts, Counts(), time.monotonic() - started, job.rejects)
 
 
-def _files(scored: Scored, targets: Targets, style: RowStyle) -> dict[str, bytes]:
-    """The files of a part by suffix."""
+def _files(scored: Scored, targets: Targets, style: RowStyle) -> tuple[dict[str, bytes], Counts]:
+    """The files of a part by suffix, and how many rows went into them."""
+    rows, rejected = outputs.row_lines(scored, style), outputs.reject_lines(scored)
     files: dict[str, bytes] = {
-        targets.form: outputs.encode(outputs.row_lines(scored, style), "rows", targets.form),
-        REJECTS: outputs.reject_lines(scored),
+        targets.form: outputs.encode(rows, "rows", targets.form),
+        REJECTS: rejected,
     }
     if form := targets.spans_form:
         spans = outputs.span_lines(scored, text_ids=form == "parquet")
         files[f"spans.{form}"] = outputs.encode(spans, "spans", form)
-    return files
+    written = outputs.documents_in(rows, style)
+    return files, scored.counts(written=written, rejected=rejected.count(b"\n"))
 
 
 def _style(job: ScoreJob, model: ModelFolder, form: OutputFormat) -> RowStyle:
@@ -141,18 +167,38 @@ def _style(job: ScoreJob, model: ModelFolder, form: OutputFormat) -> RowStyle:
 
 
 def _stamps(sources: Sequence[Source]) -> dict[str, tuple[int, int] | None]:
-    """Size and time of each file, None where there is none."""
-    found = {source.name: source.path.stat() if os.path.isfile(source.path) else None for source in sources}
+    """Size and time of each file, also of those in folders; None where there is none."""
+    paths = [path for source in sources if not source.is_stdin for path in _paths(source)]
+    found = {str(path): path.stat() if os.path.isfile(path) else None for path in paths}
     return {name: (stat.st_size, stat.st_mtime_ns) if stat else None for name, stat in found.items()}
+
+
+def _paths(source: Source) -> list[Path]:
+    return [path for _, path in source.files()] if source.format == "folder" else [source.path]
+
+
+class _Counted:
+    """Parts on their way to the engine, and the rows up to them."""
+
+    def __init__(self, parts: Iterator[Part], before: int) -> None:
+        self.rows = before
+        self._parts = parts
+
+    def __iter__(self) -> "_Counted":
+        return self
+
+    def __next__(self) -> Part:
+        part = next(self._parts)
+        self.rows += len(part.items)
+        return part
 
 
 class _Gauge:
     """How many bytes of the inputs have been gone through."""
 
-    def __init__(self, inputs: Sequence[SourceIdentity]) -> None:
-        self._sizes = [given.bytes or 0 for given in inputs]
-        is_known = all(given.name != STDIN for given in inputs)
-        self.total = sum(self._sizes) if is_known else None
+    def __init__(self, sizes: Sequence[int | None]) -> None:
+        self._sizes = [size or 0 for size in sizes]
+        self.total = None if None in sizes else sum(self._sizes)
 
     def before(self, at: int) -> int:
         """Bytes of the inputs before this one."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict
 
+from serving.errors import ScoreError
 from serving.results import Analysis, Document, Problem
 from serving.score.parts import Item, Part
 
@@ -34,7 +35,9 @@ class Reject:
 
 
 class Counts(BaseModel):
-    """What became of rows: `read` = `written` + `rejected`."""
+    """What became of rows. Each is counted where it happens, so `read` need not be `written` + `rejected`:
+    `check_reconciled` says whether it is.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,20 +58,28 @@ class Scored:
     part: Part
     results: tuple[tuple[Item, Analysis] | Reject, ...]
     repeated: int
-    """Documents that another of the part says word for word; it was scored for both."""
+    """Documents that another says word for word; it was scored for both."""
     tokens: int
     """Read by the model."""
 
-    def counts(self) -> Counts:
-        """In numbers."""
-        read = len(self.results)
-        rejected = sum(isinstance(result, Reject) for result in self.results)
+    def counts(self, *, written: int, rejected: int) -> Counts:
+        """In numbers, with those of the lines that were made of it."""
         return Counts(
-            read=read,
-            written=read - rejected,
+            read=len(self.part.items),
+            written=written,
             rejected=rejected,
             repeated=self.repeated,
             tokens=self.tokens,
+        )
+
+
+def check_reconciled(counts: Counts, read: int) -> None:
+    """Raise ScoreError unless each of the rows that the inputs gave was written or rejected, once."""
+    if not read == counts.read == counts.written + counts.rejected:
+        raise ScoreError(
+            f"the inputs gave {read} rows; {counts.read} were scored, {counts.written} written and "
+            f"{counts.rejected} rejected. This is a fault in embargo, please report it; nothing was put "
+            "together."
         )
 
 
@@ -97,6 +108,12 @@ def score_parts(parts: Iterable[Part], analyze: Analyze) -> Generator[Scored]:
         pool.shutdown(cancel_futures=True)
 
 
+def as_read(document: Document) -> Document:
+    """A document without the white space at its end, which says nothing and moves no offset."""
+    text = document.text.rstrip() or document.text
+    return document if len(text) == len(document.text) else replace(document, text=text)
+
+
 class Uniques:
     """The documents of a part, texts that are the same taken once."""
 
@@ -108,10 +125,11 @@ class Uniques:
             if isinstance(item.content, Problem):
                 self._numbers.append(None)
                 continue
-            content = (item.content.title or "", item.content.text)
+            document = as_read(item.content)
+            content = (document.title or "", document.text)
             if content not in known:
                 known[content] = len(self.documents)
-                self.documents.append(item.content)
+                self.documents.append(document)
             self._numbers.append(known[content])
 
     def scored(self, part: Part, analyses: Sequence[Analysis]) -> Scored:

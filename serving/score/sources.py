@@ -5,7 +5,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -43,6 +43,8 @@ class SourceIdentity(BaseModel):
     """None of what is read from stdin or cannot be read."""
     sha256: str | None
     """Of a folder: over the names and hashes of its files."""
+    unreadable: tuple[str, ...] = ()
+    """Files of it that could not be read; they become rejects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,9 @@ class Source:
     name: str
     format: SourceFormat
     compression: Compression = ""
+    unreadable: frozenset[str] | None = None
+    """Files that could not be read when the run began: they are rejects, and another that fails
+    later is not, for it may be there again tomorrow. None where nobody has looked."""
 
     @property
     def path(self) -> Path:
@@ -81,13 +86,28 @@ class Source:
             return SourceIdentity(name=readable(self.name), bytes=None, sha256=None)
         if self.format != "folder":
             size, sha256 = _size_and_hash(self.path)
-            return SourceIdentity(name=readable(self.name), bytes=size, sha256=sha256)
-        total, together = 0, hashlib.sha256()
+            lost = () if sha256 else (readable(self.name),)
+            return SourceIdentity(name=readable(self.name), bytes=size, sha256=sha256, unreadable=lost)
+        total, together, unreadable = 0, hashlib.sha256(), []
         for name, path in self.files():
             size, sha256 = _size_and_hash(path)
             total += size or 0
+            unreadable += [] if sha256 else [readable(name)]
             together.update(f"{name}\0{sha256}\n".encode("utf-8", "surrogateescape"))
-        return SourceIdentity(name=readable(self.name), bytes=total, sha256=together.hexdigest())
+        return SourceIdentity(
+            name=readable(self.name), bytes=total, sha256=together.hexdigest(), unreadable=tuple(unreadable)
+        )
+
+    def known(self, identity: SourceIdentity) -> "Source":
+        """The same, with what was found out when it was hashed."""
+        return replace(self, unreadable=frozenset(identity.unreadable))
+
+    def size(self) -> int | None:
+        """Bytes, by what the file system says; None of stdin."""
+        if self.is_stdin:
+            return None
+        paths = [path for _, path in self.files()] if self.format == "folder" else [self.path]
+        return sum(path.stat().st_size for path in paths if os.path.isfile(path))
 
 
 def readable(name: str) -> str:
@@ -110,16 +130,20 @@ def find_sources(
 ) -> list[Source]:
     """The inputs that the words of a command name, patterns resolved in sorted order.
 
-    `outputs` are left out of what patterns find. `input_format` (such as "csv.gz") is that of stdin
-    and of names without a known suffix. Raises ScoreError.
+    `outputs` and what lies in them are left out of what patterns find. `input_format` (such as
+    "csv.gz") is that of stdin and of names without a known suffix. Raises ScoreError.
     """
     names: list[str] = []
-    written = {os.path.abspath(path) for path in outputs}
+    written = [Path(os.path.abspath(path)) for path in outputs]
+
+    def is_written(name: str) -> bool:
+        return name != STDIN and any(Path(_place(name)).is_relative_to(path) for path in written)
+
     for word in given:
         if word == STDIN or not glob.has_magic(word) or os.path.exists(word):
             names.append(word)
             continue
-        found = [n for n in sorted(glob.glob(word, recursive=True)) if os.path.abspath(n) not in written]
+        found = [name for name in sorted(glob.glob(word, recursive=True)) if not is_written(name)]
         if not found:
             raise ScoreError(f"no file matches {word!r}; check the pattern, or name the files.")
         names += found
@@ -127,7 +151,7 @@ def find_sources(
     if twice := [name for name in names if places[_place(name)] > 1]:
         raise ScoreError(f"{twice[0]} is named twice; name each input once, or its documents count double.")
     for name in names:
-        if _place(name) in written:
+        if is_written(name):
             raise ScoreError(f"{name} is an input and an output of the same run; name another output.")
     return [_source(name, input_format) for name in names]
 
