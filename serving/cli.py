@@ -38,6 +38,7 @@ def serve(
     """Serve a model over HTTP."""
     import uvicorn
 
+    from serving.connection import connections
     from serving.metrics import MULTIPROCESS_FOLDER
     from serving.model_folder import ModelFolder
 
@@ -63,6 +64,8 @@ def serve(
             os.environ[MULTIPROCESS_FOLDER] = kept.enter_context(tempfile.TemporaryDirectory())
         uvicorn.run(
             "serving.asgi:app",
+            http=connections(settings.head_seconds),
+            ws="none",
             host=host,
             port=port,
             workers=workers,
