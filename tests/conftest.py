@@ -1,37 +1,24 @@
 """A tiny model with random weights, made on the fly: the plumbing is real, the answers are not."""
 
-import string
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import tokenizers
-import torch
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from benchmarks.tiny_model import save_backbone, write_tiny_model
 from serving.analyzer import Analyzer
 from serving.model_folder import ModelFolder
 from serving.settings import Settings
 from tests.corpora import Runs
 from tests.servers import Server
-from training.backbone import load_backbone
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument
-from training.folder import EvaluationSet, TrainedModel, write_folder
-from training.manifest import Provenance
 from training.markup import parse_markup
-from training.model import JointModel
 from training.schema import Schema, load_schema
-from training.weights import draft_config
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 RELEASED = ROOT / "models" / "embargo-base-v1"
-
-WORDS = (  # noqa: SIM905
-    "the of in on a and said sanctions north korea russia vladivostok tanker oil coal bank "
-    "resolution security council firm port monday two listed 2397 million workers ship"
-).split()
 
 
 @pytest.fixture(scope="session")
@@ -43,26 +30,7 @@ def schema() -> Schema:
 def backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer BERT with a small vocabulary, saved as `transformers` saves one."""
     folder = tmp_path_factory.mktemp("backbone")
-    characters = string.ascii_lowercase + string.digits + string.punctuation
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
-    pieces += [f"##{c}" for c in string.ascii_lowercase + string.digits]
-    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys([*pieces, *WORDS]))}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    special = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
-    torch.manual_seed(5)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        initializer_range=0.4,
-    )
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    save_backbone(folder)
     return folder
 
 
@@ -115,16 +83,7 @@ def tiny_folder(
 ) -> Path:
     """A complete model folder of a model that was never trained."""
     folder = tmp_path_factory.mktemp("models") / "tiny-v1"
-    backbone = load_backbone(str(backbone_folder), dropout=0.0)
-    torch.manual_seed(6)
-    model = JointModel(backbone.encoder, len(schema.tags), len(schema.labels), dropout=0.0)
-    torch.nn.init.normal_(model.label_scores.weight, std=0.3)
-    torch.nn.init.normal_(model.tag_head.weight, std=1.0)
-    config = draft_config(tiny_config, schema, backbone)
-    config = config.model_copy(update={"name": "tiny", "version": "1"})
-    sets = [EvaluationSet("dev", corpus, is_dev=True)]
-    provenance = Provenance.now("test", 0, "tiny", {"dev": []})
-    write_folder(folder, TrainedModel(model, backbone, config, schema, provenance), sets)
+    write_tiny_model(folder, backbone_folder, corpus, tiny_config, schema)
     return folder
 
 
