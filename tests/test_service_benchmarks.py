@@ -101,7 +101,14 @@ def test_a_server_that_is_gone_breaks_off(tiny_folder: Path) -> None:
         load.open(CPUS, server.port)
     load.take("singles", bodies_of(calls_of(DOCUMENTS[:3], 1)))
     assert load.closed("singles", clients=1)["answers"] == {"broken off": 3}
-    with pytest.raises(RuntimeError, match="expected an answer 200"):
+    with pytest.raises(ConnectionRefusedError):
+        load.one("singles", 0)
+
+
+def test_a_single_call_that_is_not_answered_is_no_time(load: Load) -> None:
+    assert load.one("singles", 0)["seconds"] > 0
+    load.take("singles", ["{"])
+    with pytest.raises(RuntimeError, match="'400': 1"):
         load.one("singles", 0)
 
 
