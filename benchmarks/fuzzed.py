@@ -228,7 +228,7 @@ def _text(chance: random.Random) -> str:
 
 
 def _options(chance: random.Random) -> dict[str, Any]:
-    values = (True, False, None, 0, 1, 0.5, -1, "utf8", "utf16", "codepoint", "", [], "true")
+    values: tuple[Any, ...] = (True, False, None, 0, 1, 0.5, -1, "utf8", "utf16", "codepoint", "", [], "true")
     return {name: chance.choice(values) for name in chance.sample(_OPTIONS, chance.randrange(3))}
 
 

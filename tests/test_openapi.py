@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import schemathesis
@@ -42,7 +41,7 @@ CHECKS = [
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
-def test_each_route_answers_as_documented(operation: APIOperation[Any], address: str) -> None:
+def test_each_route_answers_as_documented(operation: APIOperation, address: str) -> None:
     @given(operation.as_strategy())
     @settings(
         max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck]
