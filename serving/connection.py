@@ -10,8 +10,6 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_SECOND_LOOK_SECONDS = 0.05
-
 
 class Connection(HttpToolsProtocol):
     """Is closed when a head has not arrived `head_seconds` after the connection, or the head, began."""
@@ -43,11 +41,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _await_head(self) -> None:
-        self._patience = self.loop.call_later(self._head_seconds, self._look_again)
-
-    def _look_again(self) -> None:
-        # uvloop runs timers before it reads: after a stall, what has arrived long ago is read now.
-        self._patience = self.loop.call_later(_SECOND_LOOK_SECONDS, self.transport.close)
+        self._patience = self.loop.call_later(self._head_seconds, self.transport.close)
 
     def _be_patient(self) -> None:
         if self._patience:

@@ -14,7 +14,6 @@ import httpx
 import orjson
 import pytest
 
-from serving.connection import Connection
 from serving.settings import Settings
 from tests.conftest import ROOT
 from tests.servers import NDJSON, Process, Server, body, lines
@@ -140,20 +139,6 @@ def test_a_head_that_does_not_end_is_not_waited_for(tiny_folder: Path) -> None:
         # What is whole is answered, however long that takes.
         server.slow(lambda: time.sleep(0.7))
         assert still_answers(server)
-
-
-def test_a_head_that_came_while_the_service_stood_still_is_read(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await_head = Connection._await_head
-
-    def stall(connection: Connection) -> None:
-        await_head(connection)
-        time.sleep(0.6)  # the machine has other things to do
-
-    with Server(Settings(model=tiny_folder, head_seconds=0.3)) as server:
-        monkeypatch.setattr(Connection, "_await_head", stall)
-        assert httpx.get(f"{server.url}/healthz").status_code == 200
 
 
 def test_a_stream_that_its_caller_leaves_is_not_read_on(server: Server) -> None:

@@ -203,7 +203,7 @@ def test_fuzzed_requests_find_no_fault_here(tiny_folder: Path) -> None:
     settings = Settings(
         model=tiny_folder,
         threads=1,
-        head_seconds=1,
+        head_seconds=5,
         body_seconds=1,
         max_body_bytes=1_000_000,
         log_level="error",
