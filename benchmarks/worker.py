@@ -11,21 +11,21 @@
 | `{"do": "answers", "slice": "dev"}` | `{"answers": […]}`, of each document |
 
 An answer about a document is `{"id", "entities", "title_entities", "cats", "logits"}`. What fails is
-answered by `{"error": "…"}`. Whatever a library prints goes to stderr.
+answered by `{"error": "…"}`.
 """
 
 import importlib
 import os
 import sys
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 
+from benchmarks import answering
 from benchmarks.protocol import Given, System
 from serving.results import Analysis, Document, Field
 
@@ -84,16 +84,6 @@ class Worker:
             ]
         }
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One request; an error is an answer too."""
-        do = request.pop("do")
-        try:
-            answered: dict[str, Any] = getattr(self, do)(**request)
-        except Exception as error:
-            traceback.print_exc()
-            return {"error": f"{do}: {type(error).__name__}: {error}"}
-        return answered
-
 
 def peak_rss_bytes() -> int:
     """The most memory this process has held. Not `ru_maxrss`, which begins with the parent's."""
@@ -106,13 +96,5 @@ def _spans(analysis: Analysis, field: Field) -> list[tuple[int, int, str]]:
     return [(e.start, e.end, e.type) for e in analysis.entities or () if e.field == field]
 
 
-def _serve(worker: Worker, requests: BinaryIO, answers: BinaryIO) -> None:
-    for line in requests:
-        answers.write(orjson.dumps(worker.answer(orjson.loads(line))) + b"\n")
-        answers.flush()
-
-
 if __name__ == "__main__":
-    own_stdout = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    _serve(Worker(sys.argv[1], orjson.loads(sys.argv[2])), sys.stdin.buffer, own_stdout)
+    answering.serve(Worker(sys.argv[1], orjson.loads(sys.argv[2])))

@@ -17,8 +17,6 @@ _CHARACTERS_A_TOKEN = 4
 _MEMORY_SECONDS = 30.0
 """How long past speed counts."""
 _LONGEST_WAIT = 120
-_UNKNOWN_WAIT = 5
-"""Seconds told while no speed is known."""
 
 
 def estimated_tokens(characters: int) -> int:
@@ -34,14 +32,17 @@ class Admission:
     they never take what is left for single requests. Used on the event loop alone.
     """
 
-    def __init__(self, limit: int, on_change: Callable[[int], object] = lambda tokens: None) -> None:
+    def __init__(
+        self, limit: int, tokens_per_second: float, on_change: Callable[[int], object] = lambda tokens: None
+    ) -> None:
+        """`tokens_per_second`: what is taken for the speed until there is more to go by."""
         self.limit = limit
         self._on_change = on_change
         self._requests = 0
         self._unanswered = 0
         self._streamed = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._rate = 0.0
+        self._rate = tokens_per_second
         self._since = time.monotonic()
 
     @property
@@ -59,6 +60,10 @@ class Admission:
         if self._requests >= PLACES:
             share = math.ceil(self._unanswered / self._requests)
             raise self._refusal(share, f"{self._requests} requests wait for an answer, at most {PLACES} may")
+
+    def wait_seconds(self, tokens: int) -> int:
+        """Whole seconds until so many tokens more have been answered, as far as the speed of late tells."""
+        return max(1, min(_LONGEST_WAIT, math.ceil(tokens / self._rate)))
 
     @contextmanager
     def __call__(self, tokens: int) -> Iterator[None]:
@@ -135,10 +140,9 @@ class Admission:
         seconds = max(now - self._since, 1e-3)
         self._since = now
         kept = math.exp(-seconds / _MEMORY_SECONDS)
-        self._rate = kept * self._rate + (1 - kept) * charge / seconds if self._rate else charge / seconds
+        self._rate = kept * self._rate + (1 - kept) * charge / seconds
 
     def _refusal(self, over: int, why: str) -> RequestError:
-        seconds = over / self._rate if self._rate else _UNKNOWN_WAIT
-        wait = max(1, min(_LONGEST_WAIT, math.ceil(seconds)))
+        wait = self.wait_seconds(over)
         headers = {"Retry-After": str(wait)}
         return RequestError(429, "Too busy", f"{why}; there should be room in {wait} s.", headers)

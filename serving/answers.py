@@ -73,11 +73,15 @@ class Service:
     @classmethod
     def start(cls, settings: Settings, metrics: Metrics) -> "Service":
         """Load the model."""
-        admission = Admission(settings.max_queue_tokens, metrics.queue.set)
         model = ServedModel(settings, metrics)
+        speed = model.current.tokens_per_second
+        admission = Admission(settings.max_queue_tokens, speed, metrics.queue.set)
         parsing = anyio.CapacityLimiter(available_cpus())
         calls, streams = anyio.CapacityLimiter(PLACES), anyio.CapacityLimiter(_STREAM_CALLS)
-        held = bodies.Held(_BODIES_AT_ONCE * settings.max_body_bytes)
+        held = bodies.Held(
+            _BODIES_AT_ONCE * settings.max_body_bytes,
+            lambda size: admission.wait_seconds(estimated_tokens(size)),
+        )
         return cls(settings, model, admission, metrics, parsing, calls, streams, held)
 
     async def answer(self, request: Request) -> Response:

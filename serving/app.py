@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
 from starlette.middleware.cors import CORSMiddleware
 
 from serving import api, hugging_face, logs, openapi, page, presidio, problems
@@ -20,7 +21,7 @@ from serving.answers import Service, service_of
 from serving.errors import EmbargoError, ModelFolderError
 from serving.logs import log
 from serving.metrics import Metrics
-from serving.middleware import KeyCheck, Watched
+from serving.middleware import KeyCheck, Rescue, Watched
 from serving.settings import Settings
 
 _DESCRIPTION = "Reads sanctions news: document labels, entity spans and the sentences that support them."
@@ -48,9 +49,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     hugging_face.add_routes(app)
     presidio.add_routes(app)
     page.add_page(app)
-    openapi.complete(app, [*api.SHAPES, *hugging_face.SHAPES, *presidio.SHAPES])
+    shapes: list[type[BaseModel]] = [*api.SHAPES, *hugging_face.SHAPES, *presidio.SHAPES]
+    openapi.complete(app, shapes, asks_for_keys=bool(chosen.api_keys))
     if chosen.api_keys:
         app.add_middleware(KeyCheck, hashes=chosen.api_keys)
+    app.add_middleware(Rescue)  # inside of CORS: a page must be able to read that something failed
     if chosen.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=chosen.cors_origins, allow_methods=["*"], allow_headers=["*"],

@@ -39,8 +39,10 @@ def content_encoding(request: Request) -> str:
 class Held:
     """Bytes of all bodies that are being read or answered; at most `limit` are in memory."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, wait_seconds: Callable[[int], int]) -> None:
+        """`wait_seconds` tells how long it takes until so many bytes have been answered."""
         self.limit = limit
+        self._wait_seconds = wait_seconds
         self.bytes = 0
 
     @contextmanager
@@ -50,12 +52,14 @@ class Held:
 
         def add(more: int) -> None:
             nonlocal size
-            if self.bytes + more > self.limit:
+            if (over := self.bytes + more - self.limit) > 0:
+                wait = self._wait_seconds(over)
                 raise RequestError(
                     429,
                     "Too busy",
-                    f"Bodies of {self.bytes} bytes are being read, at most {self.limit} may be; try again.",
-                    headers={"Retry-After": "1"},
+                    f"Bodies of {self.bytes} bytes are being read, at most {self.limit} may be; there "
+                    f"should be room in {wait} s.",
+                    headers={"Retry-After": str(wait)},
                 )
             size += more
             self.bytes += more

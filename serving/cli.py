@@ -4,7 +4,7 @@ import math
 import os
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +38,7 @@ def serve(
     """Serve a model over HTTP."""
     import uvicorn
 
+    from serving.connection import connections
     from serving.metrics import MULTIPROCESS_FOLDER
     from serving.model_folder import ModelFolder
 
@@ -52,10 +53,11 @@ def serve(
         raise EmbargoError(
             f"{error}; a list is written as JSON, for example EMBARGO_CORS_ORIGINS='[\"https://desk.example\"]'."
         ) from error
-    # A wrong folder is one clear line here, not a trace of the start-up. One process checks hashes when
-    # it loads; workers that failed to start would be replaced for ever.
-    ModelFolder.open(settings.model, verify=workers > 1)
-    typer.echo(f"Embargo on http://{host}:{port} (documentation at /docs)", err=True)
+    # A wrong folder is one clear line here, not a trace of the start-up, and workers that failed to start
+    # would be replaced for ever.
+    ModelFolder.open(settings.model)
+    with suppress(OSError):  # a log that cannot be written stops no service
+        typer.echo(f"Embargo on http://{host}:{port} (documentation at /docs)", err=True)
     with ExitStack() as kept:
         # Worker processes read their settings from the environment, and count into one folder.
         os.environ.update(settings.environment())
@@ -63,6 +65,8 @@ def serve(
             os.environ[MULTIPROCESS_FOLDER] = kept.enter_context(tempfile.TemporaryDirectory())
         uvicorn.run(
             "serving.asgi:app",
+            http=connections(settings.head_seconds),
+            ws="none",
             host=host,
             port=port,
             workers=workers,

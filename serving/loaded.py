@@ -1,15 +1,14 @@
 """The model that is served: loaded, warmed, and replaced by another without losing a request."""
 
 import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from hashlib import sha256
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
-from cachetools import LRUCache
-
+from serving.admission import estimated_tokens
 from serving.analyzer import Analyzer
+from serving.cache import Key, ResultCache
 from serving.calls import Cancellation, Observer
 from serving.errors import EmbargoError, ModelFolderError
 from serving.logs import log
@@ -17,14 +16,9 @@ from serving.model_folder import FILES, ModelFolder
 from serving.results import Analysis, Document, Options
 from serving.settings import Settings
 
-_WARM_UP = Document(text="The ministry said on Monday that the port stays closed.")
-
-
-class CacheKey(NamedTuple):
-    """What decides a result."""
-
-    content: bytes
-    options: Options
+_SENTENCE = "The ministry said on Monday that the port stays closed. "
+_WARM_UP_TOKENS = 1024
+"""For each thread: as much as a forward pass of a busy service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +27,25 @@ class Loaded:
 
     folder: ModelFolder
     analyzer: Analyzer
-    cache: LRUCache[CacheKey, Analysis]
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    cache: ResultCache
+    tokens_per_second: float
+    """By estimate (serving/admission.py), when it read alone what it was warmed with."""
 
     def analyze(
         self, documents: Sequence[Document], options: Options, cancellation: Cancellation | None = None
     ) -> tuple[list[Analysis], int]:
         """Results in order, and how many of them came from the cache."""
-        if not self.cache.maxsize:
+        if not self.cache.limit:
             return self.analyzer.analyze(documents, options, cancellation=cancellation), 0
-        keys = [CacheKey(_content_hash(document), options) for document in documents]
-        with self._lock:
-            known = {key: self.cache[key] for key in keys if key in self.cache}
+        keys = [Key.of(document, options) for document in documents]
+        known = self.cache.known(keys)
         new = {key: d for key, d in zip(keys, documents, strict=True) if key not in known}
         read = self.analyzer.analyze(list(new.values()), options, cancellation=cancellation)
         found = dict(zip(new, read, strict=True))
-        with self._lock:
-            self.cache.update({key: analysis for key, analysis in found.items() if not analysis.error})
+        self.cache.keep(found)
         both = {**known, **found}
         results = [replace(both[key], id=d.id) for key, d in zip(keys, documents, strict=True)]
         return results, len(documents) - len(new)
-
-
-def _content_hash(document: Document) -> bytes:
-    # A lone surrogate must reach the engine, which names it as the error.
-    parts = (document.title or "", document.text)
-    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
-    return sha256(b"%d " % len(encoded[0]) + b"".join(encoded)).digest()
 
 
 class ServedModel:
@@ -89,14 +75,26 @@ class ServedModel:
         folder = ModelFolder.open(settings.model)
         self._checked = _stamps(settings.model)
         analyzer = Analyzer.load(folder, threads=settings.engine_threads(), observer=self._observer)
-        if error := analyzer.analyze([_WARM_UP])[0].error:
-            raise EmbargoError(f"the model of {settings.model} cannot read a sentence: {error.message}")
+        speed = _warm(analyzer, settings)
         if settings.max_characters is not None:
             limits = folder.config.limits.model_copy(update={"max_characters": settings.max_characters})
             analyzer = analyzer.with_config(folder.config.model_copy(update={"limits": limits}))
         name = f"{folder.config.name}-v{folder.config.version}"
         log.info("model loaded", extra={"model": name, "sha256": folder.sha256})
-        return Loaded(folder, analyzer, LRUCache(settings.cache_documents))
+        return Loaded(folder, analyzer, ResultCache(settings.cache_bytes), speed)
+
+
+def _warm(analyzer: Analyzer, settings: Settings) -> float:
+    """Read what fills every thread; estimated tokens a second. Raises EmbargoError if it cannot."""
+    # The first pass also lays out memory and pages the graph in, and says nothing of speed.
+    if error := analyzer.analyze([Document(_SENTENCE)])[0].error:
+        raise EmbargoError(f"the model of {settings.model} cannot read a sentence: {error.message}")
+    text = _SENTENCE * (_WARM_UP_TOKENS // estimated_tokens(len(_SENTENCE)))
+    text = text[: analyzer.config.limits.max_characters]
+    documents = [Document(text)] * settings.engine_threads()
+    begun = time.perf_counter()
+    analyzer.analyze(documents)
+    return len(documents) * estimated_tokens(len(text)) / (time.perf_counter() - begun)
 
 
 def _stamps(path: Path) -> tuple[tuple[str, int, int], ...]:

@@ -20,7 +20,8 @@ class Metrics:
             "http_requests_total", "Requests answered.", ["method", "route", "status"], registry=registry
         )
         self.seconds = Histogram(
-            "http_request_duration_seconds", "From first byte to last.", ["route"],
+            "http_request_duration_seconds", "From first byte to last; a stream lasts as long as its caller.",
+            ["route", "stream"],
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self.documents = Counter(

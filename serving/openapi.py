@@ -6,6 +6,8 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from serving.middleware import OPEN_PATHS
+
 _REF = "#/components/schemas/{model}"
 
 _EXAMPLES: dict[int, tuple[str, str]] = {
@@ -70,12 +72,15 @@ def responses(**examples: Any) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {"application/json": {"examples": named}}}, **RESPONSES}
 
 
-def complete(app: FastAPI, shapes: Iterable[type[BaseModel]]) -> None:
-    """Add the schemas of requests that are checked by hand, and of problems, to the OpenAPI document."""
+def complete(app: FastAPI, shapes: Iterable[type[BaseModel]], *, asks_for_keys: bool) -> None:
+    """Add to the OpenAPI document the schemas of requests that are checked by hand, of problems, and how
+    a key is given where one is asked for."""
     original = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = original()
+        if asks_for_keys:
+            _add_keys(document)
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         for shape in shapes:
             made = shape.model_json_schema(ref_template=_REF)
@@ -86,3 +91,15 @@ def complete(app: FastAPI, shapes: Iterable[type[BaseModel]]) -> None:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _add_keys(document: dict[str, Any]) -> None:
+    """Either header will do, for all but the paths that load balancers ask."""
+    document.setdefault("components", {})["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`X-API-Key: KEY`"},
+    }
+    document["security"] = [{"bearer": []}, {"header": []}]
+    for path in OPEN_PATHS & document["paths"].keys():
+        for operation in document["paths"][path].values():
+            operation["security"] = []

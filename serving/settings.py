@@ -36,12 +36,15 @@ class Settings(BaseSettings):
     max_queue_tokens: int = Field(
         200_000, ge=1, description="Tokens that may wait for an answer, by estimate; beyond it: 429."
     )
+    head_seconds: float = Field(10, gt=0, description="Seconds in which a request's head must have arrived.")
     body_seconds: float = Field(30, gt=0, description="Seconds in which a body must have arrived.")
     answer_seconds: float = Field(300, gt=0, description="Seconds in which a request is answered, or 503.")
     drain_seconds: float = Field(
         0, ge=0, description="On SIGTERM, seconds of not ready before no more requests are taken."
     )
-    cache_documents: int = Field(0, ge=0, description="Results kept for texts that come again; 0: none.")
+    cache_bytes: int = Field(
+        0, ge=0, description="Memory for results of texts that come again, by process; 0: none."
+    )
     api_keys: tuple[str, ...] = Field(
         (), description="SHA-256 of each key that may call, as JSON list; none: everybody may."
     )

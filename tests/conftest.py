@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.tiny_model import tiny_corpus, tiny_train_config, write_backbone, write_tiny_model
 from serving.analyzer import Analyzer
 from serving.model_folder import ModelFolder
 from serving.settings import Settings
 from tests.corpora import Runs
 from tests.servers import Server
-from tests.tiny_model import tiny_corpus, tiny_train_config, write_backbone, write_tiny_model
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument
 from training.schema import Schema, load_schema

@@ -148,12 +148,9 @@ def write_archive(folder: Path, number: int) -> str:
 
 def _tiny_model(folder: Path) -> Path:
     # Here, for whoever imports this module to fork wants no torch and none of its threads.
-    from tests.tiny_model import write_backbone, write_tiny_model
-    from training.schema import load_schema
+    from benchmarks.tiny_model import tiny_model_in
 
-    write_backbone(folder / "backbone")
-    write_tiny_model(folder / "tiny-v1", folder / "backbone", load_schema(_ROOT / "datasets/schema.toml"))
-    return folder / "tiny-v1"
+    return tiny_model_in(folder)
 
 
 def main() -> None:

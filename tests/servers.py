@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import orjson
 import uvicorn
 
 from serving.app import create_app
+from serving.connection import connections
 from serving.forward import Batch, TokenOutputs
 from serving.settings import Settings
 
@@ -28,7 +29,9 @@ class Server:
 
     def __init__(self, settings: Settings) -> None:
         self.app = create_app(settings)
-        config = uvicorn.Config(self.app, host="127.0.0.1", port=0, log_level="error")
+        config = uvicorn.Config(
+            self.app, host="127.0.0.1", port=0, log_level="error", http=connections(settings.head_seconds)
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
@@ -38,6 +41,7 @@ class Server:
             assert self._thread.is_alive()
             time.sleep(0.01)
         port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
         return self
 
@@ -66,7 +70,7 @@ class Server:
 class Process:
     """`embargo serve` as users run it."""
 
-    def __init__(self, model: Path, *flags: str, **environment: str) -> None:
+    def __init__(self, model: Path, *flags: str, stderr: IO[bytes] | None = None, **environment: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -75,7 +79,7 @@ class Process:
         command = [sys.executable, "-c", code, "serve", "--model", str(model), "--port", str(self.port)]
         settings = {f"EMBARGO_{name.upper()}": value for name, value in environment.items()}
         # A file and no pipe: a pipe that nobody empties would stop the service.
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        self._log = stderr or tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             [*command, *flags], env={**os.environ, **settings}, stderr=self._log, cwd=ROOT
         )
@@ -94,8 +98,9 @@ class Process:
         self.process.terminate()
         self.process.wait(timeout=30)
         with self._log:
-            self._log.seek(0)
-            self.errors = self._log.read()
+            if self._log.readable():
+                self._log.seek(0)
+                self.errors = self._log.read()
 
     def workers(self) -> list[int]:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()

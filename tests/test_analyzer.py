@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.tiny_model import WORDS
 from serving.analyzer import Analyzer
 from serving.results import Analysis, Document, Options
-from tests.tiny_model import WORDS
 
 NASTY = [
     "👩‍👩‍👧",

@@ -44,13 +44,14 @@ def test_gzip_is_not_sent_where_it_is_refused(server: Server) -> None:
 
 
 def test_bodies_beyond_what_memory_is_for_are_refused() -> None:
-    held = Held(100)
+    held = Held(100, lambda over: 10 * over)
     with held.body() as one, held.body() as other:
         one(60)
         with pytest.raises(RequestError) as refused:
             other(41)
         other(40)
         assert (refused.value.status, held.bytes) == (429, 100)
+        assert refused.value.headers["Retry-After"] == "10"  # one byte over
     assert held.bytes == 0
 
 

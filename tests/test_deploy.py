@@ -75,6 +75,14 @@ def test_each_file_can_be_read(path: Path) -> None:
         assert path.read_text(encoding="utf-8").strip()
 
 
+def test_no_duration_that_is_watched_is_that_of_a_stream() -> None:
+    watched = [e for e in expressions() if "http_request_duration_seconds" in e]
+    assert len(watched) >= 2  # a panel and an alert
+    for expression in watched:
+        selections = re.findall(r"http_request_duration_seconds\w*(\{[^}]*\}|)", expression)
+        assert all('stream="false"' in selection for selection in selections), expression
+
+
 def test_every_metric_that_is_watched_exists_and_every_one_that_exists_is_watched() -> None:
     known = metric_names()
     seen: set[str] = set()

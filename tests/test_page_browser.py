@@ -4,18 +4,17 @@ import itertools
 import json
 import os
 import shutil
-import threading
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
-from serving.app import create_app
 from serving.settings import Settings
+from tests.servers import Server
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FOUND = next(filter(None, map(shutil.which, _BROWSERS)), None)
@@ -37,18 +36,8 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def address(tiny_folder: Path) -> Iterator[str]:
-    config = uvicorn.Config(
-        create_app(Settings(model=tiny_folder)), port=0, log_level="error", ws="none", lifespan="on"
-    )
-    server = uvicorn.Server(config)
-    listener = config.bind_socket()
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    # The socket listens already: the first request waits until the model is loaded.
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-    server.should_exit = True
-    thread.join()
-    listener.close()
+    with Server(Settings(model=tiny_folder)) as server:
+        yield f"{server.url}/"
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +238,39 @@ def test_a_refused_request_is_shown_with_the_time_to_wait(page: Page) -> None:
     page.locator("#analyze").click()
     expect(page.locator("#text-read")).to_have_text("oil")
     expect(page.locator("#problem")).to_be_hidden()
+
+
+def test_a_key_is_asked_for_only_where_one_is_needed(page: Page) -> None:
+    expect(page.locator("#key-form")).to_be_hidden()
+
+
+def test_a_key_is_given_once_a_tab_and_can_be_forgotten(tiny_folder: Path, context: BrowserContext) -> None:
+    settings = Settings(model=tiny_folder, api_keys=(sha256(b"secret").hexdigest(),))
+    with Server(settings) as server:
+        page, address = context.new_page(), f"{server.url}/"
+        page.goto(address)
+        problem = page.locator("#problem")
+        expect(problem).to_contain_text("No valid key")
+        expect(page.locator("#key")).to_be_focused()
+        page.keyboard.type("wrong")
+        page.keyboard.press("Enter")
+        expect(problem).to_contain_text("No valid key")
+        page.locator("#key").fill(" secret ")
+        page.keyboard.press("Enter")
+        expect(problem).to_be_hidden()
+        expect(page.locator("#model")).to_contain_text("tiny")
+        assert analyze(page, "Oil in Vladivostok.")["error"] is None
+        page.reload()
+        expect(page.locator("#model")).to_contain_text("tiny")
+        assert page.evaluate("[localStorage.length, location.href.includes('secret')]") == [0, False]
+        other = context.new_page()
+        other.goto(address)
+        expect(other.locator("#problem")).to_contain_text("No valid key")
+        page.locator("#forget-key").click()
+        expect(problem).to_contain_text("No valid key")
+        assert page.evaluate("sessionStorage.length") == 0
+        page.goto(address + "docs")
+        expect(page.locator(".authorize").first).to_be_visible()
 
 
 def test_a_server_that_is_gone_is_said_to_be(page: Page) -> None:

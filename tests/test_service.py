@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from serving.app import _swap, create_app
 from serving.problems import problem
 from serving.settings import Settings
-from tests.servers import Server, body
+from tests.servers import NDJSON, Server, body
 
 
 def test_what_a_caller_left_is_not_run(server: Server) -> None:
@@ -78,6 +78,33 @@ def test_keys_are_asked_for_where_they_are_set(tiny_folder: Path) -> None:
             assert client.get("/v1/model", headers=headers).status_code == 401
         for headers in ({"x-api-key": "secret"}, {"authorization": "Bearer secret"}):
             assert client.get("/v1/model", headers=headers).status_code == 200
+        assert client.get("/metrics").status_code == 401
+
+
+def test_pages_that_ask_for_a_key_load_without_one(tiny_folder: Path) -> None:
+    settings = Settings(model=tiny_folder, api_keys=(sha256(b"secret").hexdigest(),))
+    with TestClient(create_app(settings)) as client:
+        for path in ("/", "/page/page.js", "/docs", "/static-offline-docs/swagger-ui.css", "/openapi.json"):
+            assert client.get(path).status_code == 200
+        for path in ("/pages", "/page", "/v1/analyze", "/none"):
+            assert client.get(path).status_code == 401
+        assert client.post("/").status_code == 401
+        document = client.get("/openapi.json").json()
+    schemes = document["components"]["securitySchemes"]
+    assert document["security"] == [{name: []} for name in schemes]
+    assert (schemes["bearer"]["scheme"], schemes["header"]["name"]) == ("bearer", "X-API-Key")
+    open_paths = {
+        path
+        for path, held in document["paths"].items()
+        if held["get" if "get" in held else "post"].get("security") == []
+    }
+    assert open_paths == {"/healthz", "/readyz", "/presidio/health"}
+
+
+def test_without_keys_no_scheme_is_documented(server: Server) -> None:
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    assert "securitySchemes" not in document["components"]
+    assert "security" not in document
 
 
 def test_a_plain_key_is_no_setting(tiny_folder: Path) -> None:
@@ -116,10 +143,16 @@ def test_other_origins_only_where_allowed(tiny_folder: Path) -> None:
     origin = {"origin": "https://desk.example"}
     with TestClient(create_app(Settings(model=tiny_folder))) as client:
         assert "access-control-allow-origin" not in client.get("/healthz", headers=origin).headers
-    settings = Settings(model=tiny_folder, cors_origins=("https://desk.example",))
-    with TestClient(create_app(settings)) as client:
-        answer = client.get("/healthz", headers=origin)
-        assert answer.headers["access-control-allow-origin"] == "https://desk.example"
+    settings = Settings(model=tiny_folder, cors_origins=("https://desk.example",), api_keys=("0" * 64,))
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        for path, status in (("/healthz", 200), ("/v1/model", 401), ("/readyz", 500)):
+            if status == 500:
+                client.app.state.service = None  # type: ignore[attr-defined]
+            answer = client.get(path, headers=origin)
+            assert answer.status_code == status
+            assert answer.headers["access-control-allow-origin"] == "https://desk.example"
+            assert "X-Request-ID" in answer.headers["access-control-expose-headers"]
+            assert answer.headers["x-request-id"]
 
 
 def test_numbers_for_prometheus(server: Server) -> None:
@@ -131,6 +164,15 @@ def test_numbers_for_prometheus(server: Server) -> None:
     assert "embargo_queue_tokens 0.0" in text
     for name in ("embargo_batch_tokens", "embargo_tokenise_seconds", "embargo_inference_seconds"):
         assert f"{name}_count" in text
+
+
+def test_a_stream_does_not_count_as_a_slow_request(server: Server) -> None:
+    for headers in (NDJSON, {"content-type": "application/json"}):
+        httpx.post(f"{server.url}/v1/analyze", content=b'{"documents": [], "text": "oil"}\n', headers=headers)
+    text = httpx.get(f"{server.url}/metrics").text
+    for stream in ("true", "false"):
+        counted = f'http_request_duration_seconds_count{{route="/v1/analyze",stream="{stream}"}} 1.0'
+        assert counted in text
 
 
 def test_another_model_takes_over_without_a_lost_request(tiny_folder: Path, tmp_path: Path) -> None:
@@ -175,7 +217,7 @@ def test_another_model_takes_over_without_a_lost_request(tiny_folder: Path, tmp_
 
 
 def test_texts_that_come_again_are_answered_from_the_cache(tiny_folder: Path) -> None:
-    with TestClient(create_app(Settings(model=tiny_folder, cache_documents=10))) as client:
+    with TestClient(create_app(Settings(model=tiny_folder, cache_bytes=1_000_000))) as client:
         documents = [
             {"id": "a", "text": "Oil in Russia."},
             {"id": "b", "text": "Oil in Russia."},

@@ -1,6 +1,7 @@
 // The page: a form, one request at a time to POST v1/analyze, and what it answered.
 
 import { byId, element } from "./dom.js";
+import { keep, key } from "./key.js";
 import { showLegend } from "./legend.js";
 import { glossary, labelPanel, modelLine, problem } from "./panels.js";
 import { goToSentence, hideTypes, markSentences, showDocument } from "./reading.js";
@@ -10,6 +11,7 @@ import { followTheme, option, say, setMode, setPanel, showJson, turnToText } fro
 
 const PAUSE_BEFORE_ASKING_AGAIN_MS = 200;
 const COPIED_SHOWN_MS = 1500;
+const NO_VALID_KEY = 401;
 
 const [title, text, minimum, ownMinimum] = ["title", "text", "minimum", "own-minimum"].map(byId);
 const number = new Intl.NumberFormat("en");
@@ -94,8 +96,29 @@ function refuse(error) {
   forget();
   byId("problem").replaceChildren(...problem({ title: name, code, detail }));
   byId("problem").hidden = false;
+  if (code === NO_VALID_KEY) askForKey();
   if (body) showJson(body);
   say("No result");
+}
+
+/** The field for a key is there for those whose server asks for one. */
+function askForKey() {
+  byId("key-form").hidden = false;
+  byId("key").value = key();
+  byId("key").focus();
+}
+
+async function onKey(event) {
+  event.preventDefault();
+  keep(byId("key").value.trim());
+  byId("problem").hidden = true;
+  await load();
+}
+
+async function onForgetKey() {
+  stop();
+  keep("");
+  await load();
 }
 
 /** Back to the form, without a result. */
@@ -208,24 +231,32 @@ function listen() {
   byId("panel").addEventListener("change", (event) => setPanel(event.target.value));
   byId("copy-json").addEventListener("click", (event) => copyBy(event.currentTarget, byId("json").textContent));
   byId("share").addEventListener("click", onShare);
+  byId("key-form").addEventListener("submit", onKey);
+  byId("forget-key").addEventListener("click", onForgetKey);
   addEventListener("hashchange", openLink);
 }
 
-async function start() {
-  listen();
-  showMinimum();
-  onInput();
+/** Learn what the model knows, then read what the address holds. */
+async function load() {
   try {
     const [model, examples] = await Promise.all([ask("v1/model"), ask("page/examples.json")]);
     card = model;
     byId("model").replaceChildren(...modelLine(model));
     byId("examples").replaceChildren(...examples.map(exampleItem));
     forget();
+    byId("key-form").hidden = !key();
   } catch (error) {
     refuse(error);
     return;
   }
   await openLink();
+}
+
+function start() {
+  listen();
+  showMinimum();
+  onInput();
+  load();
 }
 
 start();

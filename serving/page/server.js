@@ -1,5 +1,7 @@
 // Asking the server: an answer, or a refusal in the server's own words.
 
+import { key } from "./key.js";
+
 /** What stands between the reader and an answer; `code` and `body` are the server's where it gave them. */
 export class Refusal extends Error {
   constructor(title, code, detail, body = null) {
@@ -12,7 +14,7 @@ export class Refusal extends Error {
 export async function ask(path, init) {
   let response, body;
   try {
-    response = await fetch(path, init);
+    response = await fetch(path, { ...init, headers: { ...init?.headers, ...(key() && { "X-API-Key": key() }) } });
     body = await response.text();
   } catch (error) {
     if (error.name === "AbortError") throw error;

@@ -1,4 +1,4 @@
-"""A tiny model with random weights: the plumbing around it is real, its answers are not."""
+"""A tiny model with random weights, for tests and measurements of what is around it."""
 
 import string
 from pathlib import Path
@@ -14,9 +14,10 @@ from training.folder import EvaluationSet, TrainedModel, write_folder
 from training.manifest import Provenance
 from training.markup import parse_markup
 from training.model import JointModel
-from training.schema import Schema
+from training.schema import Schema, load_schema
 from training.weights import draft_config
 
+SCHEMA = Path(__file__).parent.parent / "datasets" / "schema.toml"
 WORDS = (  # noqa: SIM905
     "the of in on a and said sanctions north korea russia vladivostok tanker oil coal bank "
     "resolution security council firm port monday two listed 2397 million workers ship"
@@ -33,7 +34,8 @@ def write_backbone(folder: Path) -> None:
     tokenizer.normalizer = tokenizers.normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     special = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)  # type: ignore[no-untyped-call]
+    wrapped.save_pretrained(folder)
     torch.manual_seed(5)
     config = BertConfig(
         vocab_size=len(vocabulary),
@@ -97,3 +99,10 @@ def write_tiny_model(folder: Path, backbone_folder: Path, schema: Schema) -> Non
     sets = [EvaluationSet("dev", tiny_corpus(), is_dev=True)]
     provenance = Provenance.now("test", 0, "tiny", {"dev": []})
     write_folder(folder, TrainedModel(model, backbone, config, schema, provenance), sets)
+
+
+def tiny_model_in(folder: Path) -> Path:
+    """The folder, made below `folder`, of a tiny model with our types and labels."""
+    write_backbone(folder / "backbone")
+    write_tiny_model(folder / "tiny-v1", folder / "backbone", load_schema(SCHEMA))
+    return folder / "tiny-v1"
