@@ -72,8 +72,9 @@ def run(
     began, tokens, read = time.perf_counter(), 0, 0
     while call := list(islice(made, order.randint(1, _MOST_IN_A_CALL))):
         for analysis in analyzer.analyze(call):
-            if analysis.coverage is None:
-                raise EmbargoError(f"a document was not read: {analysis.error}")
+            if analysis.error:
+                raise EmbargoError(f"a document was not read: {analysis.error.message}")
+            assert analysis.coverage is not None  # what has no error has all else
             tokens += analysis.coverage.tokens
         if read < settled <= read + len(call):
             after_settling = Memory.now()
