@@ -62,8 +62,13 @@ def run(
 ) -> dict[str, Any]:
     """Read documents made from `articles`; what was resident when, in megabytes.
 
-    Raises EmbargoError if a document comes back without an answer.
+    Raises EmbargoError if a document comes back without an answer, or if memory has no time to settle.
     """
+    if documents <= settled:
+        raise EmbargoError(
+            f"{documents} documents leave nothing to compare with memory after {settled}; "
+            "expected more: raise --documents, or lower --settled."
+        )
     order = random.Random(seed)
     texts = shuffled(articles, order)
     made = (Document(of_length(texts, _words(order))) for _ in range(documents))

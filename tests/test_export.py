@@ -168,6 +168,13 @@ def test_an_exported_folder_is_complete_and_reads_the_same(
         export_folder(tiny_folder, tmp_path / "again")
 
 
+def test_int8_without_documents_says_which_are_missing(
+    tiny_folder: Path, tmp_path: Path, corpus: list[AnnotatedDocument]
+) -> None:
+    with pytest.raises(TrainingError, match="got 0 documents to measure ranges on and 12 for the gate"):
+        export_folder(tiny_folder, tmp_path / "int8", Int8Data([], corpus))
+
+
 def test_a_folder_without_weights_says_so(tiny_folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
     (copy / "model.safetensors").unlink()

@@ -45,3 +45,10 @@ def test_a_document_without_an_answer_ends_the_soak(tiny: Analyzer, corpus: list
     strict = tiny.with_config(tiny.config.model_copy(update={"limits": limits}))
     with pytest.raises(EmbargoError, match="was not read: The document has"):
         soak.run(strict, corpus, 4, settled=2, seed=1, progress=lambda done: None)
+
+
+def test_a_soak_that_ends_before_memory_settles_is_refused(
+    tiny: Analyzer, corpus: list[AnnotatedDocument]
+) -> None:
+    with pytest.raises(EmbargoError, match="raise --documents"):
+        soak.run(tiny, corpus, 10, settled=10, seed=1, progress=lambda done: None)

@@ -35,7 +35,7 @@ class Int8Data:
 
     def sample(self) -> list[Document]:
         """Documents for calibration, spread over all of them."""
-        step = -(-len(self.calibration) // _CALIBRATION_DOCUMENTS)
+        step = max(1, -(-len(self.calibration) // _CALIBRATION_DOCUMENTS))
         return [document.document() for document in self.calibration[::step]]
 
 
@@ -70,7 +70,12 @@ def export_folder(folder: Path, target: Path, int8: Int8Data | None = None) -> G
 
 
 def _write_int8(model: JointModel, opened: ModelFolder, path: Path, data: Int8Data) -> GateReport:
-    """Write the quantised graph. Raises TrainingError if it does not pass the gate."""
+    """Write the quantised graph. Raises TrainingError without documents, or at the gate."""
+    if not data.calibration or not data.gate:
+        raise TrainingError(
+            f"int8 got {len(data.calibration)} documents to measure ranges on and {len(data.gate)} for the "
+            "gate, expected some of each; name corpus files with --calibration-data and --gate-data."
+        )
     reference = Analyzer.load(opened)
     graph = fused_graph(model)
     calibration = Calibration(graph)
