@@ -1,5 +1,6 @@
 """The gate that a quantised graph must pass before it may ship."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ class GateReport:
 
     span_f1_loss: float
     label_f1_loss: float
+    """NaN if no label has enough gold documents to be judged."""
     largest_score_change: float
 
     @property
@@ -34,14 +36,15 @@ class GateReport:
         """It is as accurate, and gives the same answer whatever the batch."""
         return (
             self.span_f1_loss <= SPAN_F1_LOSS
-            and self.label_f1_loss <= LABEL_F1_LOSS
+            and (math.isnan(self.label_f1_loss) or self.label_f1_loss <= LABEL_F1_LOSS)
             and self.largest_score_change <= SCORE_CHANGE
         )
 
     def line(self) -> str:
         """What a person is told."""
+        labels = "not judged" if math.isnan(self.label_f1_loss) else f"{-self.label_f1_loss:+.4f}"
         return (
-            f"against fp32, span F1 {-self.span_f1_loss:+.4f}, label F1 {-self.label_f1_loss:+.4f}; "
+            f"against fp32, span F1 {-self.span_f1_loss:+.4f}, label F1 {labels}; "
             f"scores move by up to {self.largest_score_change:.4f} with the batch"
         )
 
