@@ -102,7 +102,7 @@ def run(
 
 
 def _words(order: random.Random) -> int:
-    return round(SHORTEST * (LONGEST / SHORTEST) ** order.random())
+    return int(SHORTEST * (LONGEST / SHORTEST) ** order.random())
 
 
 if __name__ == "__main__":
