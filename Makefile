@@ -72,8 +72,9 @@ clean: ## remove the environment and everything built
 	$(PIP) -e '.[train,baselines]'
 	@touch $@
 
-.venv/dev.done: .venv/training.done
+.venv/dev.done: .venv/training.done tests/followthemoney.txt
 	$(PIP) -e '.[train,dev]'
+	$(PIP) --no-deps -r tests/followthemoney.txt
 	@touch $@
 
 .PHONY: help serve train evaluate bench baselines data release check validate test lint types clean

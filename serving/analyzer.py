@@ -53,12 +53,18 @@ class Analyzer:
         forward: Forward,
         *,
         threads: int | None = None,
+        padded_tokens: int = 2048,
         observer: Observer | None = None,
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer
         self.run = Runner(
-            forward, config.window_shape(), config.special_tokens, threads=threads, observer=observer
+            forward,
+            config.window_shape(),
+            config.special_tokens,
+            threads=threads,
+            padded_tokens=padded_tokens,
+            observer=observer,
         )
         self._observer = observer or Silent()
         # Callers may be many. As many of them as there are CPUs cut text and shape results at a

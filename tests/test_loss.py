@@ -19,6 +19,16 @@ def test_full_annotation_is_cross_entropy() -> None:
     )
 
 
+def test_smoothing_is_that_of_pytorch_where_all_is_annotated() -> None:
+    gold = torch.tensor([0, 2])
+    allowed = functional.one_hot(gold, 3).bool()
+    smooth = functional.cross_entropy(LOGITS, gold, label_smoothing=0.1)
+    assert tag_loss(LOGITS, allowed, *NONE, smoothing=0.1).item() == pytest.approx(smooth.item())
+    open_token = torch.ones(1, 3, dtype=torch.bool)
+    both = tag_loss(LOGITS[[0, 1, 1]], torch.cat([allowed, open_token]), *NONE, smoothing=0.1)
+    assert both.item() == pytest.approx(smooth.item())  # of what is not known nothing is wanted
+
+
 def test_types_that_are_not_annotated_are_not_punished() -> None:
     lenient = torch.tensor([[True, False, True], [True, False, True]])
     strict = torch.tensor([[True, False, False], [True, False, False]])

@@ -59,7 +59,7 @@ def test_the_mean_of_several_teachers(tiny: Analyzer, plain: list[AnnotatedDocum
 def test_a_teacher_of_other_labels_is_refused(tiny_folder: Path, schema: Schema) -> None:
     fewer = replace(schema, labels=dict(list(schema.labels.items())[1:]))
     with pytest.raises(TrainingError, match="other types or labels"):
-        Teachers.load([str(tiny_folder)], fewer)
+        Teachers.load([str(tiny_folder)], fewer, torch.device("cpu"))
 
 
 def test_a_teacher_of_other_tokens_is_refused(tiny: Analyzer, plain: list[AnnotatedDocument]) -> None:

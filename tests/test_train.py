@@ -97,6 +97,23 @@ def test_documents_are_shown_changed_and_otherwise_each_epoch(
         assert set(kinds[1:-2]) == {"I-ORG"}
 
 
+def test_lower_layers_learn_more_slowly_where_that_is_asked(
+    tmp_path: Path,
+    tiny_config: TrainConfig,
+    corpus: list[AnnotatedDocument],
+    schema: Schema,
+    backbone_folder: Path,
+) -> None:
+    config = replace(tiny_config, layer_rate_decay=0.5)
+    run = training(tmp_path, config, corpus, schema, backbone_folder)
+    rate_of = {id(p): group["initial_lr"] for group in run.optimizer.param_groups for p in group["params"]}
+    rates = {name: rate_of[id(p)] / 2e-3 for name, p in run.model.named_parameters()}
+    assert rates["encoder.encoder.layer.1.output.dense.weight"] == 1
+    assert rates["encoder.encoder.layer.0.output.LayerNorm.bias"] == 0.5
+    assert rates["encoder.embeddings.word_embeddings.weight"] == 0.25
+    assert rates["tag_head.weight"] == config.head_learning_rate / 2e-3
+
+
 def test_a_checkpoint_of_another_run_is_refused(
     tmp_path: Path,
     tiny_config: TrainConfig,

@@ -38,13 +38,14 @@ def write_card(config: EmbargoConfig, provenance: Provenance, metrics: Metrics) 
 
 
 def _front_matter(name: str, provenance: Provenance, metrics: Metrics) -> str:
+    first = (provenance.pretraining or {}).get("start")
     lines = [
         "---",
         "language: en",
         "license: apache-2.0",
         "library_name: embargo",
         "pipeline_tag: token-classification",
-        *([f"base_model: {_PACKAGED_ID}"] if provenance.backbone == BACKBONE else []),
+        *([f"base_model: {_PACKAGED_ID}"] if BACKBONE in (provenance.backbone, first) else []),
         "tags: [sanctions, adverse-media, ner, onnx]",
         "model-index:",
         f"- name: {name}",
@@ -114,13 +115,31 @@ def _details(data: str, summary: Mapping[str, Any]) -> str:
 def _provenance(provenance: Provenance) -> str:
     rows = [
         f"- Command: `{provenance.command}` (seed {provenance.seed}).",
-        f"- Start: {_PACKAGED_NOTE if provenance.backbone == BACKBONE else provenance.backbone}.",
+        f"- Start: {_start(provenance)}.",
     ]
     for role, files in provenance.data.items():
         rows.append(f"- {role}: {', '.join(f'`{file}`' for file in files) or 'nothing'}")
     used = [file for files in provenance.data.values() for file in files]
+    used += list((provenance.pretraining or {}).get("data", {}).get("texts", []))
     notes = [note for part, note in _CORPUS_NOTES.items() if any(part in file for file in used)]
     return "\n".join([*rows, "", *notes, "Hashes of every file stand in `manifest.json`.", ""])
+
+
+def _start(provenance: Provenance) -> str:
+    made = provenance.pretraining
+    if made is None:
+        return _of(provenance.backbone)
+    settings = made["settings"]
+    texts = ", ".join(f"`{file}`" for file in made["data"]["texts"])
+    return (
+        f"{_of(made['start'])}, which then read {settings['tokens']:,} tokens of {texts} with "
+        f"{settings['hidden_share']:.0%} of the words hidden (`{made['command']}`, seed {settings['seed']}, "
+        f"on a {made['device'].upper()})"
+    )
+
+
+def _of(start: str) -> str:
+    return _PACKAGED_NOTE if start == BACKBONE else start
 
 
 _PACKAGED_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -138,6 +157,13 @@ knowledge of public events and institutions; private persons, small firms and sh
 Documents under `real/` are official releases and Voice of America news (public domain or CC0), annotated by a
 large language model under the same guidelines and reconciled rule by rule, not by human experts; two such
 passes agree at 0.983 strict span F1.
+""",
+    "official-releases/": """\
+`official-releases` are public-domain releases of the US Treasury, State Department and White House; their
+labels were given by a language model (datasets/official-releases), their spans are not annotated.
+""",
+    "unlabelled/": """\
+`unlabelled/` is public-domain or CC0 text of official releases and Voice of America news, without annotation.
 """,
     "gmb-voa": """\
 `gmb-voa` is the Groningen Meaning Bank's silver annotation of Voice of America news (public domain), which

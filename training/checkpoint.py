@@ -1,31 +1,22 @@
 """Where a run stands, on disk: written so that a kill cannot leave half of it."""
 
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from serving.errors import TrainingError
-from training.model import JointModel
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-@dataclass(slots=True)
-class State:
-    """Where a run stands; all of it is in its checkpoint."""
-
-    epoch: int = 0
-    step_in_epoch: int = 0
-    steps_done: int = 0
-    best_score: float = -1.0
-    best_epoch: int = -1
-    tag_loss: float = 0.0
-    """Sum over the steps of the epoch so far."""
-    label_loss: float = 0.0
-    """Sum over the steps of the epoch so far."""
-    history: list[dict[str, float]] = field(default_factory=list)
+StateT = TypeVar("StateT", bound="DataclassInstance")
+"""Where a run stands: a dataclass of numbers, strings and lists and dicts of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +26,11 @@ class Checkpoint:
     path: Path
     run_id: str
     """Hash of everything that decides the run: data, settings, start, schema and code."""
-    model: JointModel
+    model: nn.Module
     optimizer: Optimizer
     schedule: LRScheduler
 
-    def save(self, state: State) -> None:
+    def save(self, state: "DataclassInstance") -> None:
         """Write the run as it stands."""
         save_atomically(
             {
@@ -54,10 +45,10 @@ class Checkpoint:
             self.path,
         )
 
-    def load(self) -> State:
-        """Put the run back as it stood; a fresh state if there is no checkpoint."""
+    def load(self, fresh: StateT) -> StateT:
+        """Put the run back as it stood and return its state; `fresh` if there is no checkpoint."""
         if not self.path.is_file():
-            return State()
+            return fresh
         saved = torch.load(self.path, map_location="cpu", weights_only=True)
         if saved["run_id"] != self.run_id:
             raise TrainingError(
@@ -70,7 +61,7 @@ class Checkpoint:
         torch.set_rng_state(saved["random"])
         if torch.cuda.is_available() and saved["random_cuda"]:
             torch.cuda.set_rng_state_all(saved["random_cuda"])
-        return State(**saved["state"])
+        return type(fresh)(**saved["state"])
 
 
 def save_atomically(value: object, path: Path) -> None:

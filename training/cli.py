@@ -88,6 +88,35 @@ def train(
 
 
 @app.command()
+def pretrain(
+    texts: Annotated[
+        list[Path], typer.Argument(help="Files of documents (.jsonl, .jsonl.gz); labels are not read.")
+    ],
+    output: Annotated[Path, typer.Option("-o", help="New folder, for `embargo train --from`.")],
+    start: Annotated[str, typer.Option("--from", help="'backbone', a folder or a hub id.")] = "backbone",
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw away an unfinished run.")] = False,
+) -> None:
+    """Let an encoder read text of the field, with words hidden, before it is trained."""
+    needs_training_extra()
+    from training.manifest import Provenance
+    from training.pretrain import PretrainConfig, Pretraining
+    from training.unlabelled import draw_unlabelled
+
+    folder = BUILD / "runs" / output.name
+    if restart:
+        shutil.rmtree(folder, ignore_errors=True)
+    settings = PretrainConfig.from_toml(config) if config else PretrainConfig()
+    made_of = Provenance.now(command_line(), settings.seed, start, {"texts": texts})
+    documents = draw_unlabelled(texts, None, settings.seed, frozenset())
+    run = Pretraining(settings, [d.document() for d in documents], start, folder, made_of.code_hash())
+    with ProgressView() as progress:
+        state = run.run(progress)
+    run.write(output, state, made_of)
+    typer.echo(f"Wrote {output}. Train from it with: embargo train --from {output}")
+
+
+@app.command()
 def evaluate(
     model: serving_cli.ModelOption = RELEASED_MODEL,
     data: Annotated[

@@ -1,15 +1,13 @@
 """The settings of a training run: one dataclass, overridden by a TOML file or by flags."""
 
-import tomllib
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any, get_type_hints
+from dataclasses import dataclass
 
 from serving.errors import TrainingError
+from training.toml_config import TomlConfig
 
 
 @dataclass(frozen=True, slots=True)
-class TrainConfig:
+class TrainConfig(TomlConfig):
     """Defaults of `make train`. Unknown keys and wrong types in a TOML file raise."""
 
     seed: int = 13
@@ -38,12 +36,16 @@ class TrainConfig:
     """Four times BERT-base's usual: the encoder is half as wide and deep. docs/LOG.md compares."""
     head_learning_rate: float = 1e-3
     """The heads start from nothing."""
+    layer_rate_decay: float = 1.0
+    """Each layer learns so many times as fast as the one above it; 1: all alike."""
     weight_decay: float = 0.01
     warmup_share: float = 0.08
     """Share of the steps in which the rates rise; then they fall linearly to zero."""
     max_gradient_norm: float = 1.0
     dropout: float = 0.1
 
+    label_smoothing: float = 0.0
+    """Share of the tag loss that wants all tags alike probable."""
     label_loss_weight: float = 1.0
     """Document loss against token loss; both are means, of similar size at the start."""
     max_label_weight: float = 4.0
@@ -79,41 +81,12 @@ class TrainConfig:
     checkpoint_minutes: float = 5.0
     """How much work a kill may cost."""
 
-    @classmethod
-    def from_toml(cls, path: Path) -> "TrainConfig":
-        """Defaults with the keys of a TOML file put over them."""
-        try:
-            return cls().updated(tomllib.loads(path.read_text(encoding="utf-8")))
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise TrainingError(f"{path} is no readable TOML file: {error}") from error
-
-    def updated(self, values: dict[str, Any]) -> "TrainConfig":
-        """A copy with other values. Raises TrainingError at an unknown key or a wrong type."""
-        types = get_type_hints(type(self))
-        for key, value in values.items():
-            if key not in types:
-                known = ", ".join(field.name for field in fields(self))
-                raise TrainingError(f"unknown setting {key!r}; known are {known}")
-            wanted: Any = types[key]
-            if wanted is float:
-                wanted = (int, float)
-            elif wanted == tuple[str, ...]:
-                wanted = list
-            if not isinstance(value, wanted) or isinstance(value, bool) is not (wanted is bool):
-                expected = "list of strings" if wanted is list else types[key].__name__
-                raise TrainingError(
-                    f"setting {key} is {value!r}, a {type(value).__name__}; expected {expected}"
-                )
-            if key.endswith("_share") and not 0 <= value <= 1:
-                raise TrainingError(f"setting {key} is {value}; expected a share from 0 to 1")
-            if wanted is list and not all(isinstance(item, str) for item in value):
-                raise TrainingError(f"setting {key} is {value}; expected a list of strings")
-            if key == "patience" and value < 1:
-                raise TrainingError(f"setting patience is {value}; expected 1 or more epochs")
-            if key in ("documents", "layers") and value < 0:
-                raise TrainingError(f"setting {key} is {value}; expected 0 for all, or a number")
-        tuples = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-        config = replace(self, **{**values, **tuples})
-        if config.lower_case_share + config.upper_case_share > 1:
+    def check(self) -> None:
+        """Raises TrainingError at values that no run can have."""
+        if self.patience < 1:
+            raise TrainingError(f"setting patience is {self.patience}; expected 1 or more epochs")
+        for key in ("documents", "layers"):
+            if getattr(self, key) < 0:
+                raise TrainingError(f"setting {key} is {getattr(self, key)}; expected 0 for all, or a number")
+        if self.lower_case_share + self.upper_case_share > 1:
             raise TrainingError("lower_case_share and upper_case_share are together over 1")
-        return config

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.errors import CorpusError
+from training import review_cli
 from training.requirements import needs_training_extra
 from training.schema import load_schema, schema_of
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from training.statistics import Statistics
 
 app = typer.Typer(help="Labelled corpora: compile, check, convert.", no_args_is_help=True)
+app.command("pull-review")(review_cli.pull_review)
 
 OWN_CORPUS = Path("datasets/sanctions-news")
 

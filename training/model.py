@@ -42,5 +42,6 @@ def document_logits(scores: Tensor, values: Tensor, document_of: Tensor, documen
     empty = scores.new_full((documents, scores.shape[1]), -torch.inf)
     highest = empty.scatter_reduce(0, rows, scores.detach(), "amax")
     weights = torch.exp(scores - highest[document_of])
-    zeros = scores.new_zeros((documents, scores.shape[1]))
-    return zeros.scatter_add(0, rows, weights * values) / zeros.scatter_add(0, rows, weights)
+    # Sums as products: a GPU adds them up in the same order every time, which scatter_add does not.
+    members = (document_of == torch.arange(documents, device=scores.device)[:, None]).to(scores.dtype)
+    return (members @ (weights * values)) / (members @ weights)

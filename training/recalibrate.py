@@ -5,10 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from serving.errors import TrainingError
-from serving.model_folder import FILES, ModelFolder
+from serving.model_folder import ModelFolder
 from training.folder import EvaluationSet, TrainedModel, Write, write_folder
 from training.manifest import Provenance, file_hashes
 from training.weights import load_trained
@@ -26,10 +24,7 @@ def recalibrate(
     if not any(s.is_dev for s in sets):
         raise TrainingError("no dev documents to calibrate on; expected a corpus folder with dev.jsonl.")
     model, backbone, schema = load_trained(opened)
-    manifest = orjson.loads((folder / FILES.manifest).read_bytes())
-    made = Provenance(
-        manifest["command"], manifest["seed"], manifest["backbone"], manifest["data"], manifest["code"]
-    )
+    made = Provenance.of_manifest(folder)
     provenance = replace(
         made,
         command=f"{made.command} && {command}",

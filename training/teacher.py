@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from serving.analyzer import Analyzer, Reading
 from serving.document_head import probabilities
@@ -19,6 +20,7 @@ from serving.model_folder import FILES, ModelFolder
 from serving.results import Document
 from serving.tokens import TokenStream
 from training.schema import Schema
+from training.weights import torch_analyzer
 
 Float32 = npt.NDArray[np.float32]
 
@@ -40,8 +42,11 @@ class Teachers:
     analyzers: Sequence[Analyzer]
 
     @classmethod
-    def load(cls, folders: Sequence[str], schema: Schema) -> "Teachers":
-        """Raises TrainingError at a model of other types or labels than `schema`."""
+    def load(cls, folders: Sequence[str], schema: Schema, device: torch.device) -> "Teachers":
+        """Raises TrainingError at a model of other types or labels than `schema`.
+
+        On a GPU they read there, and need their weights; on a CPU as they are served.
+        """
         analyzers = []
         for folder in folders:
             opened = ModelFolder.open(Path(folder))
@@ -51,7 +56,8 @@ class Teachers:
                     f"the teacher {folder} has other types or labels than the corpus; expected a model "
                     "trained with the same schema."
                 )
-            analyzers.append(Analyzer.load(opened))
+            is_served = device.type == "cpu"
+            analyzers.append(Analyzer.load(opened) if is_served else torch_analyzer(opened, device))
         return cls(analyzers)
 
     def __call__(self, documents: Sequence[Document], streams: Sequence[TokenStream]) -> list[SoftTargets]:

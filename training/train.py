@@ -3,19 +3,21 @@
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from serving.analyzer import Analyzer
 from serving.model_folder import file_sha256
 from serving.tokens import Tokenizer
 from training import loss
-from training.backbone import has_bfloat16, load_backbone
-from training.checkpoint import Checkpoint, State, save_atomically
+from training.backbone import choose_device, has_bfloat16, load_backbone
+from training.checkpoint import Checkpoint, save_atomically
 from training.config import TrainConfig
 from training.data import Epochs, TrainingData
 from training.evaluate import evaluate, read
@@ -56,6 +58,22 @@ class Run:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
+@dataclass(slots=True)
+class State:
+    """Where a run stands; all of it is in its checkpoint."""
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    steps_done: int = 0
+    best_score: float = -1.0
+    best_epoch: int = -1
+    tag_loss: float = 0.0
+    """Sum over the steps of the epoch so far."""
+    label_loss: float = 0.0
+    """Sum over the steps of the epoch so far."""
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
 class Training:
     """One run. `run()` goes on from the checkpoint in its folder, if there is one of this run."""
 
@@ -63,7 +81,7 @@ class Training:
         self.config, self.schema, self.dev = run.config, run.schema, run.data.dev
         self.folder = run.folder
         self.progress = progress
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = choose_device()
         self.half = self.config.mixed_precision and has_bfloat16(self.device)
         torch.manual_seed(self.config.seed)
 
@@ -82,7 +100,7 @@ class Training:
         self.batcher = Batcher(
             self.backbone.special_tokens, windows, len(self.schema.labels), self.config.tokens_per_step
         )
-        teachers = Teachers.load(run.teachers, self.schema) if run.teachers else None
+        teachers = Teachers.load(run.teachers, self.schema, self.device) if run.teachers else None
         self.data = Epochs(run.data, self.tokenizer, self.schema, self.batcher, self.config, teachers)
         # Without any labelled document only spans are learned; the document head stays as it was.
         labels = [row for row in self.data.train.rows["labels"] if row is not None]
@@ -104,7 +122,7 @@ class Training:
     def run(self) -> State:
         """Train to the end or until early stopping ends it; the model holds the best weights then."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.state = self.checkpoint.load()
+        self.state = self.checkpoint.load(State())
         while self.state.epoch < self.epochs and not self._stalled():
             self._epoch()
             self._judge()
@@ -136,7 +154,9 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             outputs = self.model(*batch.inputs)
         tags, scores, values = (output[batch.owned].float() for output in outputs)
-        tag_loss = loss.tag_loss(tags, batch.allowed, batch.taught, batch.soft_tags)
+        tag_loss = loss.tag_loss(
+            tags, batch.allowed, batch.taught, batch.soft_tags, self.config.label_smoothing
+        )
         logits = document_logits(scores, values, batch.document_of, len(batch.labels))
         # Soft labels are as probable as they are: the teachers' own loss has weighed them already.
         weights = torch.where(batch.labels_soft[:, None], 1.0, self.label_weights)
@@ -174,21 +194,27 @@ class Training:
         return self.state.epoch - self.state.best_epoch > self.config.patience
 
     def _optimizer(self) -> torch.optim.AdamW:
-        heads = [p for n, p in self.model.named_parameters() if not n.startswith("encoder.")]
-        encoder = list(self.model.encoder.named_parameters())
-        # Biases and layer norms are not decayed, as in BERT.
-        plain = [p for n, p in encoder if n.endswith("bias") or "LayerNorm" in n]
-        decayed = [p for n, p in encoder if not (n.endswith("bias") or "LayerNorm" in n)]
-        rate = self.config.encoder_learning_rate
+        config = self.config
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            if not name.startswith("encoder."):
+                rate, decay = config.head_learning_rate, 0.0
+            else:
+                rate = config.encoder_learning_rate * config.layer_rate_decay ** self._below_top(name)
+                # Biases and layer norms are not decayed, as in BERT.
+                decay = 0.0 if name.endswith("bias") or "LayerNorm" in name else config.weight_decay
+            groups.setdefault((rate, decay), []).append(parameter)
         # fused: one pass over the 12 million embedding weights instead of several.
         return torch.optim.AdamW(
-            [
-                {"params": decayed, "lr": rate, "weight_decay": self.config.weight_decay},
-                {"params": plain, "lr": rate, "weight_decay": 0.0},
-                {"params": heads, "lr": self.config.head_learning_rate, "weight_decay": 0.0},
-            ],
+            [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()],
             fused=True,
         )
+
+    def _below_top(self, name: str) -> int:
+        """How many layers a parameter of the encoder lies below the topmost; embeddings below all."""
+        layers: int = self.model.encoder.config.num_hidden_layers
+        at = re.search(r"\.layers?\.(\d+)\.", name)
+        return layers - 1 - int(at[1]) if at else layers
 
     def _rate(self, step: int) -> float:
         warmup = max(1, round(self.config.warmup_share * self.steps))

@@ -11,12 +11,12 @@ from training.formats.jsonl import read_rows, text_of
 
 
 def draw_unlabelled(
-    files: Iterable[Path], count: int, seed: int, held_out: Set[str]
+    files: Iterable[Path], count: int | None, seed: int, held_out: Set[str]
 ) -> Sequence[AnnotatedDocument]:
-    """`count` documents of JSON Lines files with "text" and perhaps "id" and "title", drawn by `seed`.
+    """`count` documents (None: all) of JSON Lines files with "text" and perhaps "id" and "title".
 
-    Texts that hold one that is held out for measuring are left out. Raises CorpusError at a row
-    without text.
+    They are drawn by `seed`. Texts that hold one that is held out for measuring are left out.
+    Raises CorpusError at a row without text.
     """
     documents = [
         AnnotatedDocument(

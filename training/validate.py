@@ -3,16 +3,13 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from datasketch import MinHash, MinHashLSH
-
 from training.corpus import AnnotatedDocument, Span
+from training.duplicates import NearDuplicates
 from training.schema import Schema
 
 # Punctuation that ends a name ("Inc.", "U.S.", "(2006)") stays inside a span.
 _UNTRIMMED = re.compile(r"^[\s\"'“”‘’«»,;:(]|[\s\"“”«»,;:]$")
 _POSSESSIVE = re.compile(r"['’]s$")
-_NEAR_DUPLICATE = 0.5
-_SHINGLE_WORDS = 5
 
 
 def problems(document: AnnotatedDocument, schema: Schema) -> list[str]:
@@ -71,14 +68,6 @@ def _label_problems(cats: Sequence[str] | None, schema: Schema) -> Iterator[str]
 
 
 def near_duplicates(documents: Sequence[AnnotatedDocument]) -> list[tuple[int, int]]:
-    """Pairs of positions whose texts share about half of their five-word sequences (MinHash)."""
-    index = MinHashLSH(threshold=_NEAR_DUPLICATE, num_perm=128)
-    pairs: list[tuple[int, int]] = []
-    for number, document in enumerate(documents):
-        words = re.findall(r"\w+", document.text.lower())
-        sketch = MinHash(num_perm=128, seed=1)
-        for at in range(max(1, len(words) - _SHINGLE_WORDS + 1)):
-            sketch.update(" ".join(words[at : at + _SHINGLE_WORDS]).encode())
-        pairs += sorted((int(other), number) for other in index.query(sketch))
-        index.insert(number, sketch)
-    return pairs
+    """Pairs of positions whose texts are copies of one story."""
+    seen = NearDuplicates()
+    return [(other, number) for number, document in enumerate(documents) for other in seen.add(document.text)]

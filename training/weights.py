@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from serving.analyzer import Analyzer
 from serving.errors import TrainingError
 from serving.forward import Batch, Forward, TokenOutputs
 from serving.model_folder import (
@@ -18,6 +19,7 @@ from serving.model_folder import (
     WindowConfig,
     file_sha256,
 )
+from serving.tokens import Tokenizer
 from serving.windows import WindowShape
 from training.backbone import Backbone, is_model_folder, load_backbone
 from training.config import TrainConfig
@@ -55,6 +57,15 @@ def torch_forward(model: JointModel, device: torch.device) -> Forward:
             return TokenOutputs(*(output.float().cpu().numpy() for output in model(*inputs)))
 
     return forward
+
+
+def torch_analyzer(folder: ModelFolder, device: torch.device) -> Analyzer:
+    """The engine over PyTorch, for a folder with weights on a machine with a GPU."""
+    model, backbone, _ = load_trained(folder)
+    forward = torch_forward(model.eval().to(device), device)
+    tokenizer = Tokenizer(backbone.tokenizer)
+    # Few large passes: on a GPU a small one costs as much.
+    return Analyzer(folder.config, tokenizer, forward, threads=1, padded_tokens=32768)
 
 
 def save_weights(model: JointModel, path: Path) -> None:

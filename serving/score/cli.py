@@ -22,7 +22,8 @@ _INPUTS = (
     "Files (.jsonl, .csv, .tsv, each also .gz or .zst; .parquet; .txt), folders of .txt, patterns, or -."
 )
 _OUTPUT = (
-    "A file (.jsonl, .jsonl.gz, .jsonl.zst, .parquet), a name without suffix for a folder of parts, or -."
+    "A file (.jsonl, .ftm.jsonl, each also .gz or .zst; .parquet), a name without suffix for a folder of "
+    "parts, or -."
 )
 
 
@@ -55,7 +56,11 @@ def score(
         Path | None, typer.Option(help="What could not be scored (default: OUT.rejects.jsonl).")
     ] = None,
     form: Annotated[
-        str | None, typer.Option("--format", help="Of - and of the parts of a folder (default: jsonl).")
+        str | None,
+        typer.Option(
+            "--format",
+            help="Of - and of the parts of a folder (default: jsonl); ftm: FollowTheMoney entities as lines.",
+        ),
     ] = None,
     input_format: Annotated[
         str | None, typer.Option(help="Of - (default: jsonl) and of names without a known suffix: csv.gz …")

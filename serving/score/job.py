@@ -10,7 +10,7 @@ from serving.model_folder import ModelFolder
 from serving.results import Options
 from serving.score.finish import REJECTS, Targets
 from serving.score.manifest import RunIdentity, software
-from serving.score.outputs import checked_format, output_format
+from serving.score.outputs import checked_format, file_format, is_ftm, output_format
 from serving.score.parts import Cut
 from serving.score.reading import Fields
 from serving.score.sources import Source
@@ -30,7 +30,7 @@ class ScoreJob:
     max_row_bytes: int = 16 * 1024 * 1024
     input_format: str | None = None
     form: str | None = None
-    """Of the parts of a folder, and of stdout; a file's is its suffix."""
+    """Of the parts of a folder, and of stdout; a file's is its suffix, but for `ftm`."""
     with_text: bool = False
     with_date: bool = False
     spans: Path | None = None
@@ -43,17 +43,16 @@ class ScoreJob:
         if not out.name:
             raise ScoreError(f"{self.output!r} is no name of an output; name a file or a new folder.")
         is_folder = not out.suffix or self.output.endswith("/")
-        form = checked_format(self.form or "jsonl") if is_folder else output_format(out.name)
-        if self.form not in (None, form):
-            raise ScoreError(
-                f"{self.output} and --format {self.form} say different formats; leave --format out."
-            )
+        form = checked_format(self.form or "jsonl") if is_folder else file_format(out.name, self.form)
+        spans_form = output_format(self.spans.name) if self.spans else None
+        if spans_form and is_ftm(spans_form):
+            raise ScoreError(f"{self.spans} is to be a table of spans; end its name in .jsonl or .parquet.")
         return Targets(
             out=out,
             rejects=self.rejects or out.with_name(f"{out.name}.{REJECTS}"),
             spans=self.spans,
             form=form,
-            spans_form=output_format(self.spans.name) if self.spans else None,
+            spans_form=spans_form,
             is_folder=is_folder,
         )
 

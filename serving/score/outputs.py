@@ -17,7 +17,8 @@ import orjson
 
 from serving import api
 from serving.errors import ScoreError
-from serving.results import Analysis, Problem
+from serving.results import Analysis, OffsetUnit, Problem
+from serving.score import ftm
 from serving.score.extra import needs_corpora_extra
 from serving.score.parts import Item
 from serving.score.schema import rows_schema, spans_schema
@@ -26,7 +27,10 @@ from serving.score.scoring import Reject, Scored
 if TYPE_CHECKING:
     import pyarrow
 
-OutputFormat = Literal["jsonl", "jsonl.gz", "jsonl.zst", "parquet"]
+OutputFormat = Literal[
+    "ftm.jsonl", "ftm.jsonl.gz", "ftm.jsonl.zst", "jsonl", "jsonl.gz", "jsonl.zst", "parquet"
+]
+"""By suffix, the longer one first."""
 Kind = Literal["rows", "spans", "rejects"]
 
 _SCHEMAS: dict[Kind, "Callable[[], pyarrow.Schema]"] = {"rows": rows_schema, "spans": spans_schema}
@@ -42,6 +46,10 @@ class RowStyle:
     with_date: bool = False
     text_ids: bool = False
     """Integers as digits, where a column has one type."""
+    as_ftm: bool = False
+    """FollowTheMoney entities, some a document, in the place of a row a document."""
+    offset_unit: OffsetUnit = "codepoint"
+    """That of the results."""
 
 
 def output_format(name: str) -> OutputFormat:
@@ -55,21 +63,40 @@ def output_format(name: str) -> OutputFormat:
     )
 
 
+def file_format(name: str, asked: str | None) -> OutputFormat:
+    """Of a file by its suffix; `asked` may say that lines hold FollowTheMoney entities. Raises ScoreError."""
+    form = output_format(name)
+    if asked == "ftm" and form != "parquet":
+        return checked_format(form if is_ftm(form) else f"ftm.{form}")
+    if asked not in (None, form):
+        raise ScoreError(f"{name} and --format {asked} say different formats; leave --format out.")
+    return form
+
+
+def is_ftm(form: OutputFormat) -> bool:
+    """Its lines are FollowTheMoney entities."""
+    return form.startswith("ftm.")
+
+
 def checked_format(name: str) -> OutputFormat:
-    """A format by its name. Raises ScoreError."""
+    """A format by its name; `ftm` is short for `ftm.jsonl`. Raises ScoreError."""
     formats: dict[str, OutputFormat] = {known: known for known in get_args(OutputFormat)}
+    formats["ftm"] = "ftm.jsonl"
     if name not in formats:
         raise ScoreError(f"unknown output format {name!r}; expected one of {', '.join(formats)}.")
     if name == "parquet":
         needs_corpora_extra("pyarrow", "Parquet")
-    if name == "jsonl.zst":
+    if name.endswith(".zst"):
         needs_corpora_extra("zstandard", ".zst")
     return formats[name]
 
 
 def row_lines(scored: Scored, style: RowStyle) -> bytes:
-    """The results of a part as JSON lines: those of the HTTP service, with the model's hash."""
-    return _lines(_row(*found, style) for found in scored.results if not isinstance(found, Reject))
+    """The results of a part as JSON lines: those of the HTTP service with the model's hash, or entities."""
+    rows = _entities if style.as_ftm else _rows
+    return _lines(
+        row for found in scored.results if not isinstance(found, Reject) for row in rows(*found, style)
+    )
 
 
 def span_lines(scored: Scored, *, text_ids: bool) -> bytes:
@@ -108,15 +135,13 @@ def reject_lines(scored: Scored) -> bytes:
 
 def encode(lines: bytes, kind: Kind, form: OutputFormat) -> bytes:
     """JSON lines in the format of a file; such files one after the other are one, but for Parquet."""
-    if form == "jsonl":
-        return lines
-    if form == "jsonl.gz":
+    if form.endswith(".gz"):
         return gzip.compress(lines, mtime=0)
-    if form == "jsonl.zst":
+    if form.endswith(".zst"):
         import zstandard
 
         return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True).compress(lines)
-    return _parquet(lines, kind)
+    return _parquet(lines, kind) if form == "parquet" else lines
 
 
 def merge(parts: Sequence[Path], target: Path, kind: Kind, form: OutputFormat) -> None:
@@ -162,7 +187,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _row(item: Item, analysis: Analysis, style: RowStyle) -> dict[str, Any]:
+def _rows(item: Item, analysis: Analysis, style: RowStyle) -> Iterator[dict[str, Any]]:
     row = {**api.result_json(analysis), "model_sha256": style.model_sha256}
     if style.text_ids:
         row["id"] = str(analysis.id)
@@ -171,7 +196,19 @@ def _row(item: Item, analysis: Analysis, style: RowStyle) -> dict[str, Any]:
         row |= {"title": item.content.title, "text": item.content.text}
     if style.with_text or style.with_date:
         row["published_at"] = item.published_at
-    return row
+    yield row
+
+
+def _entities(item: Item, analysis: Analysis, style: RowStyle) -> Iterator[dict[str, Any]]:
+    assert not isinstance(item.content, Problem)
+    return ftm.entities(
+        item.content,
+        item.published_at,
+        analysis,
+        model_sha256=style.model_sha256,
+        with_text=style.with_text,
+        offset_unit=style.offset_unit,
+    )
 
 
 def _lines(rows: Iterable[dict[str, Any]]) -> bytes:

@@ -130,7 +130,14 @@ def _files(scored: Scored, targets: Targets, style: RowStyle) -> dict[str, bytes
 
 
 def _style(job: ScoreJob, model: ModelFolder, form: OutputFormat) -> RowStyle:
-    return RowStyle(model.sha256, job.with_text, job.with_date, text_ids=form == "parquet")
+    return RowStyle(
+        model.sha256,
+        job.with_text,
+        job.with_date,
+        text_ids=form == "parquet",
+        as_ftm=outputs.is_ftm(form),
+        offset_unit=job.options.offset_unit,
+    )
 
 
 def _stamps(sources: Sequence[Source]) -> dict[str, tuple[int, int] | None]:

@@ -5,6 +5,6 @@ format cannot hold is counted in `Losses` and reported; nothing is dropped in si
 """
 
 from training.formats.losses import Losses
-from training.formats.table import FORMATS, Format
+from training.formats.table import FORMATS, REVIEWS, Format
 
-__all__ = ["FORMATS", "Format", "Losses"]
+__all__ = ["FORMATS", "REVIEWS", "Format", "Losses"]

@@ -1,23 +1,23 @@
 """Label Studio's JSON of tasks: regions counted in UTF-16 units, as its browser counts.
 
-<View>
-  <Text name="title" value="$title"/> <Text name="text" value="$text"/>
-  <Labels name="label" toName="text">…</Labels> <Labels name="title_label" toName="title">…</Labels>
-  <Choices name="cats" toName="text" choice="multiple">…</Choices>
-</View>
+Spans of the text are regions of `label`, those of the title of `title_label`, labels are the choices of
+`cats`: `interface` writes the configuration of a project.
 """
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import orjson
 
 from serving.errors import CorpusError
+from serving.model_folder import EmbargoConfig, ModelFolder
 from serving.offsets import OffsetMap
 from training.corpus import AnnotatedDocument, Span
 from training.formats.jsonl import text_of
 from training.formats.losses import Losses
+from training.review import Suggestion
 
 _SPANS = {"text": "label", "title": "title_label"}
 
@@ -49,6 +49,47 @@ def read(path: Path, losses: Losses) -> Iterator[AnnotatedDocument]:
 def write(documents: Iterable[AnnotatedDocument], path: Path, losses: Losses) -> None:
     """A list of tasks with one annotation each, for Label Studio's importer."""
     path.write_bytes(orjson.dumps([_task(document) for document in documents]))
+
+
+def write_review(suggestions: Iterable[Suggestion], path: Path, model: ModelFolder) -> list[Path]:
+    """Tasks whose predictions are the model's annotation, and the labelling interface beside them.
+
+    A task counts as annotated once somebody has submitted it; `read` leaves the others out.
+    """
+    version = f"{model.config.name} {model.config.version}"
+    tasks = [
+        {
+            "data": _data(one.document),
+            # Label Studio lists tasks by this score; the model's certainty is the other way round.
+            "predictions": [
+                {
+                    "model_version": version,
+                    "score": round(1 - one.doubt, 3),
+                    "result": _results(one.document),
+                }
+            ],
+        }
+        for one in suggestions
+    ]
+    path.write_bytes(orjson.dumps(tasks))
+    interface_file = path.with_suffix(".xml")
+    interface_file.write_text(interface(model.config), encoding="utf-8")
+    return [path, interface_file]
+
+
+def interface(config: EmbargoConfig) -> str:
+    """The labelling configuration of a project for the types and labels of a model."""
+    view = Element("View")
+    for field in ("title", "text"):
+        labels = SubElement(view, "Labels", name=_SPANS[field], toName=field)
+        for name in config.type_names():
+            SubElement(labels, "Label", value=name)
+        SubElement(view, "Text", name=field, value=f"${field}")
+    choices = SubElement(view, "Choices", name="cats", toName="text", choice="multiple")
+    for label in config.labels:
+        SubElement(choices, "Choice", value=label.name, hint=label.definition)
+    indent(view)
+    return tostring(view, encoding="unicode") + "\n"
 
 
 def _document(
@@ -83,6 +124,21 @@ def _document(
 
 
 def _task(document: AnnotatedDocument) -> dict[str, Any]:
+    return {"data": _data(document), "annotations": [{"result": _results(document)}]}
+
+
+def _data(document: AnnotatedDocument) -> dict[str, Any]:
+    return {
+        "id": document.id,
+        "title": document.title or "",
+        "text": document.text,
+        "published_at": document.published_at or "",
+        "genre": document.genre,
+        "source": document.source,
+    }
+
+
+def _results(document: AnnotatedDocument) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
     for field, spans, text in (
         ("text", document.entities, document.text),
@@ -115,15 +171,7 @@ def _task(document: AnnotatedDocument) -> dict[str, Any]:
                 "value": {"choices": list(document.cats)},
             }
         )
-    data = {
-        "id": document.id,
-        "title": document.title or "",
-        "text": document.text,
-        "published_at": document.published_at or "",
-        "genre": document.genre,
-        "source": document.source,
-    }
-    return {"data": data, "annotations": [{"result": results}]}
+    return results
 
 
 def _code_points(text: str, where: str) -> dict[int, int]:

@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.model_folder import ModelFolder
 from training.corpus import AnnotatedDocument
 from training.formats import conll, doccano, hugging_face, label_studio, prodigy, spacy_docbin
 from training.formats.losses import Losses
+from training.review import Suggestion
 
 Read = Callable[[Path, Losses], Iterator[AnnotatedDocument]]
 Write = Callable[[Iterable[AnnotatedDocument], Path, Losses], None]
+WriteReview = Callable[[Iterable[Suggestion], Path, ModelFolder], list[Path]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +36,10 @@ FORMATS = {
         spacy_docbin.read, spacy_docbin.write, "spaCy DocBin for `spacy train`; spans widened to its tokens"
     ),
 }
+
+REVIEWS: dict[str, WriteReview] = {
+    "label-studio": label_studio.write_review,
+    "doccano": doccano.write_review,
+}
+"""What writes suggestions for a person to correct, and the lists of names that the tool wants; both by
+format. It returns the files it made."""
