@@ -17,6 +17,7 @@ from serving.errors import DocumentError
 from serving.forward import Batch, TokenOutputs
 from serving.model_folder import FILES, ModelFolder
 from serving.results import Analysis, Document, Options
+from serving.run import PADDED_TOKENS
 from serving.scheduler import micro_batches
 from serving.tokens import Tokenizer, TokenStream
 from serving.windows import Window
@@ -27,9 +28,6 @@ Groups = Sequence[Sequence[tuple[int, Window]]]
 """Windows that run together: (document, window)."""
 RunBatches = Callable[[Iterable[Batch]], Iterable[TokenOutputs]]
 """A runtime: padded batches in, what it says of every token out, in the same order."""
-
-_BUDGET = 2048
-"""Padded tokens of a sorted batch: the engine's own."""
 
 
 def in_order(cuts: Cuts, rows: int, padded_tokens: int | None = None) -> Groups:
@@ -51,7 +49,7 @@ def in_order(cuts: Cuts, rows: int, padded_tokens: int | None = None) -> Groups:
 def by_length(cuts: Cuts, at_once: int) -> Groups:
     """Windows sorted into the engine's micro-batches; few are dealt out to `at_once` runners."""
     tokens = sum(len(window) for windows in cuts for window in windows)
-    budget = max(1, min(_BUDGET, -(-tokens // at_once)))
+    budget = max(1, min(PADDED_TOKENS, -(-tokens // at_once)))
     return [group.windows for group in micro_batches(cuts, budget)]
 
 

@@ -60,7 +60,7 @@ class Slice:
 def slices(articles: Sequence[AnnotatedDocument], size: Size, seed: int) -> list[Slice]:
     """All slices. The same articles, size and seed give the same slices."""
     order = random.Random(seed)
-    drawn = _articles(articles, order)
+    drawn = shuffled(articles, order)
     made = [Slice("short_1", "short", _short(articles, order, size.short_calls), size.rounds)]
     for count in size.mixed:
         rounds = size.rounds if count == min(size.mixed) else size.rounds_of_large
@@ -72,12 +72,12 @@ def slices(articles: Sequence[AnnotatedDocument], size: Size, seed: int) -> list
     made.append(Slice(f"long_{size.long}", "long", [long], size.rounds_of_large))
     for length in size.lengths:
         count = max(1, size.words_of_a_length // length)
-        texts = [Document(_of_length(drawn, length), id=str(number)) for number in range(count)]
+        texts = [Document(of_length(drawn, length), id=str(number)) for number in range(count)]
         made.append(Slice(f"words_{length}", "words", [texts], size.rounds_of_large))
     return made
 
 
-def _articles(articles: Sequence[AnnotatedDocument], order: random.Random) -> Iterator[str]:
+def shuffled(articles: Sequence[AnnotatedDocument], order: random.Random) -> Iterator[str]:
     """Texts in random order; none comes again before all have come."""
     while True:
         for article in order.sample(articles, len(articles)):
@@ -95,7 +95,7 @@ def _short(articles: Sequence[AnnotatedDocument], order: random.Random, calls: i
     return [[Document(_cut(text, _SHORT_WORDS), id=str(n))] for n, text in enumerate(chosen)]
 
 
-def _of_length(texts: Iterator[str], words: int) -> str:
+def of_length(texts: Iterator[str], words: int) -> str:
     """Articles one after another, cut to exactly `words` words."""
     text = next(texts)
     while len(text.split()) < words:

@@ -76,8 +76,11 @@ def onnx_forward(graph: Path) -> Forward:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # The arena keeps the largest of every shape it ever saw (onnxruntime#9313).
-    options.enable_cpu_mem_arena = False
+    # One arena for all threads: malloc would keep an arena a thread, and give large blocks back to
+    # the kernel only to fault them in again. It ratchets with the largest shapes (onnxruntime#9313),
+    # which the token budget of a pass bounds. Patterns would be kept for every shape ever seen.
+    options.enable_cpu_mem_arena = True
+    options.enable_mem_pattern = False
     session = onnxruntime.InferenceSession(
         str(graph), sess_options=options, providers=["CPUExecutionProvider"]
     )

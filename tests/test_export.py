@@ -1,20 +1,28 @@
 """The exported graph equals torch: the gate that must never be loosened."""
 
+import math
 import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
-from serving.analyzer import Analyzer
+from serving.analyzer import Analyzer, Reading
 from serving.errors import TrainingError
-from serving.forward import Batch, onnx_forward
+from serving.forward import Batch, TokenOutputs, onnx_forward
 from serving.model_folder import ModelFolder
+from serving.results import Document
+from tests.conftest import WORDS
+from training import gate, reexport
 from training.corpus import AnnotatedDocument
-from training.export import export_graph, fused_operators
+from training.export import export_graph, fused_graph, fused_operators, write_graph
+from training.gate import SCORE_CHANGE, GateReport, batch_sensitivity
 from training.model import JointModel
-from training.reexport import export_folder
+from training.quantise import Calibration, quantise
+from training.reexport import Int8Data, export_folder
 from training.weights import load_trained, round_to_half, torch_forward
 
 
@@ -52,28 +60,122 @@ def test_weights_are_rounded_once_for_graph_and_safetensors(
     assert (tmp_path / "again.onnx").stat().st_size == (tiny_folder / "model.onnx").stat().st_size
 
 
-def test_int8_that_depends_on_its_batch_mates_is_not_kept(
-    tiny_folder: Path, tmp_path: Path, corpus: list[AnnotatedDocument]
+def random_texts(seed: int) -> list[Document]:
+    random = np.random.default_rng(seed)
+    lengths = random.integers(1, 120, 40)
+    return [Document(" ".join(random.choice(WORDS, length)).title()) for length in lengths]
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[Document]:
+    return random_texts(seed=2)
+
+
+@pytest.fixture(scope="module")
+def int8_graph(model: JointModel, tiny: Analyzer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model in int8; its ranges are measured on other texts than it is tested on."""
+    graph = fused_graph(model)
+    calibration = Calibration(graph)
+    Analyzer(tiny.config, tiny.tokenizer, calibration).read(random_texts(seed=1))
+    path = tmp_path_factory.mktemp("int8") / "model.onnx"
+    write_graph(quantise(graph, calibration.ranges), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def int8(int8_graph: Path, tiny: Analyzer) -> Analyzer:
+    return Analyzer(tiny.config, tiny.tokenizer, onnx_forward(int8_graph))
+
+
+def test_every_product_of_the_encoder_is_int8_and_none_takes_its_range_from_the_batch(
+    int8_graph: Path,
 ) -> None:
+    counts = fused_operators(int8_graph)
+    assert (counts["QAttention"], counts["MatMulIntegerToFloat"]) == (2, 6)
+    assert counts["MatMul"] == 3  # the heads
+    assert "Attention" not in counts
+    assert not [operator for operator in counts if "Dynamic" in operator]
+
+
+def test_int8_weights_do_not_saturate_without_vnni(int8_graph: Path) -> None:
+    weights = [numpy_helper.to_array(weight) for weight in onnx.load(int8_graph).graph.initializer]
+    quantised = [weight for weight in weights if weight.dtype == np.int8]
+    assert len(quantised) == 8
+    assert (
+        max(int(np.abs(weight).max()) for weight in quantised) == 63
+    )  # two products of 255 fit into 16 bits
+
+
+def test_int8_answers_do_not_move_with_batch_mates(int8: Analyzer, texts: list[Document]) -> None:
+    assert batch_sensitivity(int8, texts) <= SCORE_CHANGE
+
+
+def test_int8_agrees_with_fp32(int8: Analyzer, tiny: Analyzer, texts: list[Document]) -> None:
+    ours, theirs = (
+        np.concatenate([r.tag_logits for r in analyzer.read(texts) if isinstance(r, Reading)])
+        for analyzer in (int8, tiny)
+    )
+    assert (ours.argmax(axis=1) == theirs.argmax(axis=1)).mean() > 0.85
+    assert np.abs(ours - theirs).mean() < 0.1 * theirs.std()
+
+
+def test_the_gate_sees_answers_that_move_with_batch_mates(tiny: Analyzer, texts: list[Document]) -> None:
+    def noisy(batch: Batch) -> TokenOutputs:
+        outputs = tiny.run.passes.forward(batch)
+        return outputs._replace(tag_logits=outputs.tag_logits * (1 + 0.01 * len(batch.input_ids)))
+
+    assert batch_sensitivity(Analyzer(tiny.config, tiny.tokenizer, noisy), texts) > SCORE_CHANGE
+    assert batch_sensitivity(tiny, texts) <= SCORE_CHANGE
+
+
+@pytest.mark.parametrize("losses", [(0.006, 0.0, 0.0), (0.0, 0.006, 0.0), (0.0, math.nan, 0.002)])
+def test_what_does_not_pass_the_gate_is_not_kept(
+    tiny_folder: Path,
+    tmp_path: Path,
+    corpus: list[AnnotatedDocument],
+    losses: tuple[float, float, float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reexport, "compare", lambda *given: GateReport(*losses))
     with pytest.raises(TrainingError, match="gate is not passed"):
-        export_folder(tiny_folder, tmp_path / "int8", "int8", corpus)
+        export_folder(tiny_folder, tmp_path / "int8", Int8Data(corpus, corpus))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_that_passes_the_gate_is_a_complete_folder(
+    tiny_folder: Path, tmp_path: Path, corpus: list[AnnotatedDocument], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "SPAN_F1_LOSS", 1.0)  # a model that was never trained has none to lose
+    report = export_folder(tiny_folder, tmp_path / "int8", Int8Data(corpus, corpus))
+    assert report is not None
+    assert report.largest_score_change <= SCORE_CHANGE
+    folder = ModelFolder.open(tmp_path / "int8")
+    assert folder.config.graph_variant == "int8"
+    assert "QAttention" in fused_operators(folder.path / "model.onnx")
+    assert Analyzer.load(folder).analyze([corpus[0].document()])[0].error is None
 
 
 def test_an_exported_folder_is_complete_and_reads_the_same(
     tiny_folder: Path, tmp_path: Path, corpus: list[AnnotatedDocument]
 ) -> None:
-    assert export_folder(tiny_folder, tmp_path / "again", "fp32", []) is None
+    assert export_folder(tiny_folder, tmp_path / "again") is None
     folders = [ModelFolder.open(path) for path in (tiny_folder, tmp_path / "again")]
     documents = [document.document() for document in corpus]
     first, second = (Analyzer.load(folder).analyze(documents) for folder in folders)
     assert first == second
     with pytest.raises(TrainingError, match="exists already"):
-        export_folder(tiny_folder, tmp_path / "again", "fp32", [])
+        export_folder(tiny_folder, tmp_path / "again")
+
+
+def test_int8_without_documents_says_which_are_missing(
+    tiny_folder: Path, tmp_path: Path, corpus: list[AnnotatedDocument]
+) -> None:
+    with pytest.raises(TrainingError, match="got 0 documents to measure ranges on and 12 for the gate"):
+        export_folder(tiny_folder, tmp_path / "int8", Int8Data([], corpus))
 
 
 def test_a_folder_without_weights_says_so(tiny_folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
     (copy / "model.safetensors").unlink()
     with pytest.raises(TrainingError, match=r"no model\.safetensors"):
-        export_folder(copy, tmp_path / "x", "fp32", [])
+        export_folder(copy, tmp_path / "x")

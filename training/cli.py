@@ -215,22 +215,28 @@ def export(
     model: serving_cli.ModelOption = RELEASED_MODEL,
     output: Annotated[Path | None, typer.Option("-o", help="New model folder.")] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise; kept only if the gate passes.")] = False,
+    calibration_data: Annotated[
+        Path, typer.Option(help="Documents that the ranges of int8 are measured on.")
+    ] = OWN_CORPUS / "train.jsonl",
     gate_data: Annotated[Path, typer.Option(help="Documents that the int8 gate reads.")] = OWN_CORPUS
     / "dev.jsonl",
 ) -> None:
     """Make a model folder again from its weights; int8 only through the accuracy gate."""
     needs_training_extra()
     from serving.model_folder import ModelFolder
-    from training.export import Variant
-    from training.reexport import export_folder
+    from training.reexport import Int8Data, export_folder
 
-    variant: Variant = "int8" if int8 else "fp32"
     folder = find_model(model)
+    variant = "int8" if int8 else "fp32"
     target = output or BUILD / "models" / f"{folder.name}-{variant}"
     schema = schema_of_model(ModelFolder.open(folder, verify=False).config)
-    documents = sound_documents(gate_data, schema) if int8 else []
+    data = (
+        Int8Data(sound_documents(calibration_data, schema), sound_documents(gate_data, schema))
+        if int8
+        else None
+    )
     with progress_bar(f"exporting {variant}", None):
-        report = export_folder(folder, target, variant, documents)
+        report = export_folder(folder, target, data)
     if report:
         typer.echo(report.line())
     typer.echo(f"Wrote {target}.")

@@ -7,13 +7,12 @@ the session is made; the same rounding is in `model.safetensors`, so both hold o
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from onnx import helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.transformers import optimizer
 from onnxruntime.transformers.fusion_options import FusionOptions
 
@@ -26,32 +25,21 @@ _HALVED_BYTES = 4096
 """Smaller tensors (biases, layer norms, constants) stay fp32: they save nothing."""
 
 
-Variant = Literal["fp32", "int8"]
+def export_graph(model: JointModel, path: Path) -> None:
+    """Write the fused graph of `model`. Raises TrainingError if attention did not fuse."""
+    write_graph(fused_graph(model), path)
 
 
-def export_graph(model: JointModel, path: Path, variant: Variant = "fp32") -> None:
-    """Write the fused graph of `model`. Raises TrainingError if attention did not fuse.
-
-    "int8" quantises dynamically, in reduced range because U8S8 saturates on AVX2. One
-    activation scale a tensor makes answers depend on batch mates (onnxruntime#10111), so it
-    ships only if it passes the gate of training/gate.py.
-    """
+def fused_graph(model: JointModel) -> onnx.ModelProto:
+    """The graph of `model` in the operators of ONNX Runtime, fp32. Raises as export_graph does."""
     with tempfile.TemporaryDirectory() as scratch:
-        plain, fused = Path(scratch) / "plain.onnx", Path(scratch) / "fused.onnx"
+        plain = Path(scratch) / "plain.onnx"
         trace_graph(model, plain)
-        graph = _fuse(model, plain)
-        if variant == "int8":
-            onnx.save(graph, fused)
-            quantize_dynamic(
-                fused,
-                path,
-                weight_type=QuantType.QInt8,
-                per_channel=True,
-                reduce_range=True,
-                op_types_to_quantize=["MatMul", "Attention"],
-                extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
-            )
-            graph = onnx.load(path)
+        return _fuse(model, plain)
+
+
+def write_graph(graph: onnx.ModelProto, path: Path) -> None:
+    """Save a graph, its large weights in half the bytes. Changes `graph`."""
     _store_as_half(graph)
     onnx.save(graph, path)
 
@@ -102,12 +90,12 @@ def _fuse(model: JointModel, plain: Path) -> onnx.ModelProto:
 
 
 def _store_as_half(model: onnx.ModelProto) -> None:
-    """Replace large fp32 weights by fp16 ones, each behind a Cast that is folded at load."""
+    """Replace large fp32 weights that fp16 holds exactly, each behind a Cast that is folded at load."""
     graph = model.graph
     kept, casts = [], []
     for weight in graph.initializer:
         values = numpy_helper.to_array(weight)
-        if values.dtype != np.float32 or values.nbytes < _HALVED_BYTES:
+        if values.dtype != np.float32 or values.nbytes < _HALVED_BYTES or not _fits_half(values):
             kept.append(weight)
             continue
         stored = f"{weight.name}_half"
@@ -117,6 +105,12 @@ def _store_as_half(model: onnx.ModelProto) -> None:
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend(kept)
     graph.node.extend(nodes)
+
+
+def _fits_half(values: npt.NDArray[np.float32]) -> bool:
+    """True of rounded weights; scales of quantisation need all their bits."""
+    with np.errstate(over="ignore"):
+        return bool((values.astype(np.float16) == values).all())
 
 
 def fused_operators(path: Path) -> dict[str, int]:
