@@ -16,7 +16,7 @@ from serving.errors import DocumentError
 from serving.forward import Forward, onnx_forward
 from serving.model_folder import FILES, EmbargoConfig, ModelFolder
 from serving.results import Analysis, Document, Label, Options, Problem
-from serving.run import Runner
+from serving.run import PADDED_TOKENS, Runner
 from serving.tokens import Tokenizer, TokenStream
 
 _DECODED_TOGETHER = 8192
@@ -53,7 +53,7 @@ class Analyzer:
         forward: Forward,
         *,
         threads: int | None = None,
-        padded_tokens: int = 2048,
+        padded_tokens: int = PADDED_TOKENS,
         observer: Observer | None = None,
     ) -> None:
         self.config = config

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import orjson
 import pytest
 import torch
@@ -17,6 +18,7 @@ from training.config import TrainConfig
 from training.corpus import AnnotatedDocument, write_corpus
 from training.folder import EvaluationSet
 from training.job import TrainingJob, run_job
+from training.manifest import rehash
 from training.recalibrate import recalibrate
 from training.schema import Schema, load_schema, schema_of
 
@@ -144,6 +146,26 @@ def test_a_folder_is_calibrated_again_on_other_documents(
     assert (tmp_path / "again" / "curves.png").is_file()
     with pytest.raises(TrainingError, match="no dev documents"):
         recalibrate(job.model_folder, tmp_path / "x", [], [], "")
+
+
+def test_a_quantised_folder_is_calibrated_and_measured_with_its_own_graph(
+    job: TrainingJob, corpus: list[AnnotatedDocument], tmp_path: Path
+) -> None:
+    run_job(job, quiet)
+    folder = job.model_folder
+    config = orjson.loads((folder / "config.json").read_bytes())
+    config["embargo"]["graph_variant"] = "int8"
+    (folder / "config.json").write_bytes(orjson.dumps(config))
+    graph = onnx.load(folder / "model.onnx")
+    graph.producer_name = "another graph of these weights"
+    onnx.save(graph, folder / "model.onnx")
+    rehash(folder)
+
+    sets = [EvaluationSet("dev", corpus, is_dev=True)]
+    recalibrate(folder, tmp_path / "again", sets, [job.data / "dev.jsonl"], "embargo calibrate")
+    assert ModelFolder.open(tmp_path / "again").config.graph_variant == "int8"
+    assert onnx.load(tmp_path / "again" / "model.onnx").producer_name == graph.producer_name
+    assert "The graph is int8." in (tmp_path / "again" / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,8 @@ class TrainedModel:
     provenance: Provenance
     extras: Mapping[str, Write] = field(default_factory=dict)
     """More files by name, each with what writes it."""
+    graph: Write | None = None
+    """What writes a graph that is there already, as `config` names it; None: a new one, fp32."""
 
 
 def write_folder(
@@ -62,7 +64,9 @@ def write_folder(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     _write_weights(partial, trained)
-    draft = trained.config.model_copy(update={"graph_variant": "fp32"})
+    draft = trained.config
+    if trained.graph is None:
+        draft = draft.model_copy(update={"graph_variant": "fp32"})
     _write_config(partial, draft, trained)
     write_manifest(partial, trained.provenance)
 
@@ -96,7 +100,10 @@ def _write_weights(folder: Path, trained: TrainedModel) -> None:
             if tensor.is_floating_point():
                 tensor.copy_(round_to_half(tensor))
     save_weights(trained.model, folder / FILES.weights)
-    export_graph(trained.model, folder / FILES.graph)
+    if trained.graph:
+        trained.graph(folder / FILES.graph)
+    else:
+        export_graph(trained.model, folder / FILES.graph)
     trained.backbone.tokenizer.save(str(folder / FILES.tokenizer))
     settings = orjson.dumps(trained.backbone.tokenizer_settings)
     (folder / FILES.tokenizer_settings).write_bytes(settings + b"\n")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.errors import TrainingError
-from serving.model_folder import ModelFolder
+from serving.model_folder import FILES, ModelFolder
 from training.folder import EvaluationSet, TrainedModel, Write, write_folder
 from training.manifest import Provenance, file_hashes
 from training.weights import load_trained
@@ -17,8 +17,8 @@ def recalibrate(
 ) -> dict[str, dict[str, Any]]:
     """Fit temperatures and thresholds on the dev sets, measure on all, write `target`.
 
-    Weights, and what they were made from, are those of `folder`; its manifest goes on with the
-    new dev files and both commands. Returns the metrics by data set.
+    Weights and graph, fp32 or int8, and what they were made from, are those of `folder`; its manifest
+    goes on with the new dev files and both commands. Returns the metrics by data set.
     """
     opened = ModelFolder.open(folder)
     if not any(s.is_dev for s in sets):
@@ -32,7 +32,8 @@ def recalibrate(
     )
     kept = ("training.toml", "curves.json", "curves.png")
     extras = {name: _copy_of(folder / name) for name in kept if (folder / name).is_file()}
-    trained = TrainedModel(model, backbone, opened.config, schema, provenance, extras)
+    graph = _copy_of(folder / FILES.graph)
+    trained = TrainedModel(model, backbone, opened.config, schema, provenance, extras, graph)
     return write_folder(target, trained, sets)
 
 
