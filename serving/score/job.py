@@ -11,7 +11,7 @@ from serving.model_folder import ModelFolder
 from serving.results import Options
 from serving.score.finish import REJECTS, Targets
 from serving.score.manifest import RunIdentity, software
-from serving.score.outputs import checked_format, file_format, is_ftm, output_format
+from serving.score.outputs import OutputFormat, checked_format, file_format, is_ftm, output_format
 from serving.score.parts import Cut, Inputs
 from serving.score.reading import Fields
 from serving.score.sources import Source
@@ -38,14 +38,10 @@ class ScoreJob:
     rejects: Path | None = None
     restart: bool = False
 
-    @property
-    def writes_dates(self) -> bool:
-        """Rows hold `published_at`."""
-        return self.with_text or self.with_date
-
-    def reading(self, sources: Sequence[Source]) -> Inputs:
-        """How its inputs are read."""
-        return Inputs(sources, self.fields, self.max_row_bytes, with_date=self.writes_dates)
+    def reading(self, sources: Sequence[Source], form: OutputFormat) -> Inputs:
+        """How its inputs are read if rows are written in this format."""
+        with_date = self.with_text or self.with_date or is_ftm(form)
+        return Inputs(sources, self.fields, self.max_row_bytes, with_date=with_date)
 
     def targets(self) -> Targets:
         """The files it makes. Raises ScoreError."""
