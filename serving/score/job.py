@@ -14,7 +14,7 @@ from serving.score.manifest import RunIdentity, software
 from serving.score.outputs import OutputFormat, checked_format, file_format, is_ftm, output_format
 from serving.score.parts import Cut, Inputs
 from serving.score.reading import Fields
-from serving.score.sources import Source
+from serving.score.sources import Source, readable
 
 STDOUT = "-"
 
@@ -80,8 +80,8 @@ class ScoreJob:
             "with_text": self.with_text,
             "with_date": self.with_date,
             "format": targets.form,
-            "spans": str(targets.spans) if targets.spans else None,
-            "rejects": str(targets.rejects),
+            "spans": readable(str(targets.spans)) if targets.spans else None,
+            "rejects": readable(str(targets.rejects)),
         }
         formats = {targets.form, targets.spans_form, *(source.format for source in sources)}
         zstd = "jsonl.zst" in formats or any(source.compression == "zst" for source in sources)
