@@ -159,21 +159,27 @@ def test_a_stream_that_its_caller_leaves_is_not_read_on(server: Server) -> None:
         passes.append(1)
         free.wait(60)
 
-    with connect(server) as line:
-        content = lines(60)
-        line.sendall(head("content-type: application/x-ndjson", "transfer-encoding: chunked"))
-        line.sendall(b"%x\r\n%s\r\n" % (len(content), content))
-        heard = b""
-        while b'"error":null' not in heard:
-            heard += line.recv(65_536)
-        server.slow(wait)
-        line.sendall(b"%x\r\n%s\r\n" % (len(content), content))
-        while not passes:
-            time.sleep(0.01)
-    free.set()
     scheduler = server.service.model.current.analyzer.run.scheduler
-    while scheduler.pending_tokens or server.service.admission.unanswered:
+    try:
+        with connect(server) as line:
+            line.sendall(head("content-type: application/x-ndjson", "transfer-encoding: chunked"))
+            line.sendall(b"%x\r\n%s\r\n" % (len(lines(1)), lines(1)))
+            heard = b""
+            while b'"error":null' not in heard:
+                heard += line.recv(65_536)
+            server.slow(wait)
+            row = orjson.dumps({"text": "Oil in Russia. " * 100}) + b"\n"
+            line.sendall(b"%x\r\n%s\r\n" % (len(row) * 60, row * 60))
+            while len(passes) < 2 or not scheduler.pending_tokens:
+                time.sleep(0.01)
+        # Given up while a pass is stuck: what has not begun by then never will.
+        while scheduler.pending_tokens:
+            time.sleep(0.01)
+    finally:
+        free.set()
+    while server.service.admission.unanswered or server.service.held.bytes:
         time.sleep(0.01)
+    assert len(passes) == 2  # one for each thread
     assert still_answers(server)
 
 
