@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -50,27 +51,62 @@ def test_a_stream_without_end_is_ended_when_the_service_stops(tiny_folder: Path)
         served.process.wait(timeout=30)
 
 
+CLOSED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+"""What a caller sees of a connection that ends; a timeout is none of them."""
+ENDS_WITHIN_SECONDS = 60
+"""A second is promised; a machine that is busy with other things gets a minute."""
+
+
+def connections(pid: int, port: int) -> int:
+    """Those that a process has accepted on a port and that are open."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    at_port = {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01"}
+    names = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed in this moment
+            names.add(os.readlink(path))
+    return sum(f"socket:[{inode}]" in names for inode in at_port)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="finds workers in /proc")
-def test_a_killed_worker_is_replaced(tiny_folder: Path) -> None:
-    with Process(tiny_folder, "--workers", "2", threads="1") as served:
+def test_a_killed_worker_ends_its_requests_and_is_replaced(tiny_folder: Path) -> None:
+    callers = 6
+    long = body(*["Oil and coal in Russia. " * 200] * 100)
+    ended: list[tuple[int, float]] = []
+
+    def ask() -> int:
+        """The status; 0 of a connection that was closed."""
+        try:
+            status = httpx.post(f"{served.url}/v1/analyze", json=long, timeout=300).status_code
+        except CLOSED:
+            status = 0
+        ended.append((status, time.monotonic()))
+        return status
+
+    settings = {"threads": "1", "max_queue_tokens": "10000000"}
+    with Process(tiny_folder, "--workers", "2", **settings) as served, ThreadPoolExecutor(callers) as pool:
         while len(served.workers()) < 2:
             time.sleep(0.1)
         before = set(served.workers())
-        os.kill(before.copy().pop(), signal.SIGKILL)
-        answered = 0
+        answers = [pool.submit(ask) for _ in range(callers)]
+        while sum((taken := {pid: connections(pid, served.port) for pid in before}).values()) < callers:
+            time.sleep(0.01)
+        killed = max(before, key=lambda pid: taken[pid])
+        os.kill(killed, signal.SIGKILL)
+        at = time.monotonic()
+        statuses = [answer.result() for answer in answers]
+        # The other worker answers its own.
+        cut = [seconds for status, seconds in ended if status in (0, 503)]
+        assert len(cut) == taken[killed] >= callers // 2
+        assert statuses.count(200) == callers - len(cut)
+        assert max(cut) - at < ENDS_WITHIN_SECONDS
         deadline = time.monotonic() + 240  # a loaded machine starts processes slowly
-        while time.monotonic() < deadline:
-            try:
-                answer = httpx.post(f"{served.url}/v1/analyze", json=body("Oil in Russia."), timeout=30)
-                assert answer.status_code == 200
-                answered += 1
-            except httpx.TransportError:
-                continue  # it was on its way to the one that was killed
-            if len(served.workers()) == 2 and set(served.workers()) != before:
-                break
-        assert len(served.workers()) == 2
-        assert set(served.workers()) != before
-        assert answered
-        text = httpx.get(f"{served.url}/metrics").text
+        while len(served.workers()) < 2 or set(served.workers()) == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        for _ in range(10):
+            answer = httpx.post(f"{served.url}/v1/analyze", json=body("Oil in Russia."), timeout=300)
+            assert answer.status_code == 200
+        text = httpx.get(f"{served.url}/metrics", timeout=300).text
         counted = [line for line in text.splitlines() if 'route="/v1/analyze",status="200"' in line]
         assert float(counted[0].split()[-1]) >= 1
