@@ -46,7 +46,27 @@ def test_only_the_documents_that_kill_are_given_up(killers: set[int]) -> None:
         done += list(opened.done())
     expected = [KILLED_WORKER.code if n in killers else 1 + n for n in range(700)]
     assert [outcomes(scored) for scored in done] == [[*expected, "bad"]]
-    assert deaths <= len(killers) * (TRIES + 8)
+    # Halves of halves of 256 until one is left, and that once more.
+    assert deaths <= len(killers) * (TRIES + 8 + 1)
+
+
+def test_one_more_death_condemns_no_document_of_a_piece_that_was_divided() -> None:
+    opened = OpenParts()
+    (piece,) = opened.open(part(0, ["oil", "coal"]))
+    for _ in range(TRIES - 1):
+        (piece,) = opened.died(piece)
+    oil, coal = opened.died(piece)
+    (oil,) = opened.died(oil)  # its node went away, which has nothing to do with it
+    for piece in (oil, coal):
+        opened.read(piece, read(piece))
+    assert [outcomes(scored) for scored in opened.done()] == [[3, 4, "bad"]]
+    (alone,) = opened.open(part(1, ["grain"]))
+    tries = 0
+    line = [alone]
+    while line:
+        line = opened.died(line.pop())
+        tries += 1
+    assert tries == TRIES
 
 
 def test_a_part_is_done_once_when_its_last_piece_is_read() -> None:

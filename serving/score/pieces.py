@@ -39,9 +39,11 @@ class Piece:
             return [replace(self, deaths=deaths)]
         if not half:
             return []
+        halves = (self.first, self.documents[:half]), (self.first + half, self.documents[half:])
         return [
-            Piece(self.part, self.first, self.documents[:half], deaths),
-            Piece(self.part, self.first + half, self.documents[half:], deaths),
+            # One document is given up only after two deaths of its own: the others may have been bad luck.
+            Piece(self.part, first, documents, min(deaths, TRIES - 2) if len(documents) == 1 else deaths)
+            for first, documents in halves
         ]
 
 
