@@ -70,7 +70,11 @@ def score(
         int, typer.Option(min=1024, help="Longer rows are passed over and become rejects.")
     ] = 16 * 1024 * 1024,
     part_rows: Annotated[
-        int, typer.Option(min=1, help="Rows that are kept together; a killed run loses two parts at most.")
+        int,
+        typer.Option(
+            min=1,
+            help="Rows that are kept together; a killed run loses two parts at most, on Ray those not read whole.",
+        ),
     ] = 1024,
     threads: Annotated[
         int | None,
