@@ -73,7 +73,8 @@ def score(
         int,
         typer.Option(
             min=1,
-            help="Rows that are kept together; a killed run loses two parts at most, on Ray those not read whole.",
+            help="Rows that are kept together; a killed run loses two parts at most, on Ray all that are "
+            "not read whole.",
         ),
     ] = 1024,
     threads: Annotated[

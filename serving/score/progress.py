@@ -1,5 +1,6 @@
 """How far a run is: a bar on stderr where that is a terminal, nothing elsewhere; a summary at the end."""
 
+import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -31,6 +32,7 @@ class ProgressView:
         )
         self._task = self._bar.add_task("reading the inputs", total=None)
         self._started = time.monotonic()
+        self._counting = threading.Lock()
         self._documents = 0
         self._tokens = 0
         self._rejected = 0
@@ -42,9 +44,10 @@ class ProgressView:
         self._bar.reset(self._task, total=total_bytes, completed=done_bytes, description="")
 
     def piece(self, analyses: Sequence[Analysis]) -> None:
-        """Some texts were read."""
-        self._documents += len(analyses)
-        self._tokens += sum(analysis.coverage.tokens for analysis in analyses if analysis.coverage)
+        """Some texts were read. Safe to call from many threads."""
+        with self._counting:
+            self._documents += len(analyses)
+            self._tokens += sum(analysis.coverage.tokens for analysis in analyses if analysis.coverage)
         seconds = max(time.monotonic() - self._started, 1e-9)
         self._bar.update(
             self._task,

@@ -169,13 +169,9 @@ def _style(job: ScoreJob, model: ModelFolder, form: OutputFormat) -> RowStyle:
 
 def _stamps(sources: Sequence[Source]) -> dict[str, tuple[int, int] | None]:
     """Size and time of each file, also of those in folders; None where there is none."""
-    paths = [path for source in sources if not source.is_stdin for path in _paths(source)]
+    paths = [path for source in sources for path in source.paths()]
     found = {str(path): path.stat() if os.path.isfile(path) else None for path in paths}
     return {name: (stat.st_size, stat.st_mtime_ns) if stat else None for name, stat in found.items()}
-
-
-def _paths(source: Source) -> list[Path]:
-    return [path for _, path in source.files()] if source.format == "folder" else [source.path]
 
 
 class _Counted:

@@ -80,6 +80,12 @@ class Source:
                 if path.suffix.lower() == ".txt":
                     yield path.relative_to(self.path).as_posix(), path
 
+    def paths(self) -> list[Path]:
+        """Its files; none of stdin."""
+        if self.is_stdin:
+            return []
+        return [path for _, path in self.files()] if self.format == "folder" else [self.path]
+
     def identity(self) -> SourceIdentity:
         """Reads all of it, unless it is stdin."""
         if self.is_stdin:
@@ -106,8 +112,7 @@ class Source:
         """Bytes, by what the file system says; None of stdin."""
         if self.is_stdin:
             return None
-        paths = [path for _, path in self.files()] if self.format == "folder" else [self.path]
-        return sum(path.stat().st_size for path in paths if os.path.isfile(path))
+        return sum(path.stat().st_size for path in self.paths() if os.path.isfile(path))
 
 
 def readable(name: str) -> str:
