@@ -15,6 +15,14 @@ _BYTES_AN_ENTRY = 600
 """Of the key, and of the two tables that an LRUCache keeps of it."""
 
 
+def content_hash(document: Document) -> bytes:
+    """SHA-256 of what is read: the same for documents that differ in nothing but their id."""
+    # A lone surrogate must reach the engine, which names it as the error.
+    parts = (document.title or "", document.text)
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    return sha256(b"%d " % len(encoded[0]) + b"".join(encoded)).digest()
+
+
 class Key(NamedTuple):
     """What decides a result."""
 
@@ -24,10 +32,7 @@ class Key(NamedTuple):
     @classmethod
     def of(cls, document: Document, options: Options) -> "Key":
         """Equal for documents that differ in nothing but their id."""
-        # A lone surrogate must reach the engine, which names it as the error.
-        parts = (document.title or "", document.text)
-        encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
-        return cls(sha256(b"%d " % len(encoded[0]) + b"".join(encoded)).digest(), options)
+        return cls(content_hash(document), options)
 
 
 class ResultCache:

@@ -23,7 +23,7 @@ from serving.score.parts import Place, Start
 from serving.score.scoring import Counts
 from serving.score.sources import SourceIdentity
 
-_FORMAT = 2
+_FORMAT = 3
 """To be raised with whatever changes what a part holds or how its documents meet in the engine."""
 
 RUN = "run.json"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from serving.results import Analysis, Document, Problem
 from serving.score.parts import Part
-from serving.score.scoring import Scored, Uniques, pieces_of
+from serving.score.scoring import Scored, as_scored, documents_of, pieces_of
 
 TRIES = 3
 """A piece that ended so many workers is divided, to find the document that ends them."""
@@ -55,11 +55,11 @@ class OpenParts:
 
     def open(self, part: Part) -> list[Piece]:
         """The pieces of a part: those that every engine reads it in."""
-        opened = self._open[part.number] = _OpenPart(part, Uniques(part))
         first, pieces = 0, []
-        for documents in pieces_of(opened.uniques.documents):
+        for documents in pieces_of(documents_of(part)):
             pieces.append(Piece(part.number, first, documents))
             first += len(documents)
+        self._open[part.number] = _OpenPart(part, first, {})
         return pieces
 
     def read(self, piece: Piece, analyses: Sequence[Analysis]) -> None:
@@ -78,16 +78,16 @@ class OpenParts:
     def done(self) -> Generator[Scored]:
         """Parts that are read whole, each once."""
         for number, opened in list(self._open.items()):
-            documents = len(opened.uniques.documents)
-            if len(opened.analyses) == documents:
+            if len(opened.analyses) == opened.documents:
                 del self._open[number]
-                yield opened.uniques.scored(opened.part, [opened.analyses[at] for at in range(documents)])
+                yield as_scored(opened.part, [opened.analyses[at] for at in range(opened.documents)])
 
 
+@dataclass(frozen=True, slots=True)
 class _OpenPart:
     """A part and what has been read of it."""
 
-    def __init__(self, part: Part, uniques: Uniques) -> None:
-        self.part = part
-        self.uniques = uniques
-        self.analyses: dict[int, Analysis] = {}
+    part: Part
+    documents: int
+    analyses: dict[int, Analysis]
+    """By the number of the document."""

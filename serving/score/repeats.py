@@ -1,11 +1,10 @@
-"""Texts that an earlier part holds, too: their result is taken from there, however far back it lies.
+"""Texts that stand earlier in the run, too: their result is taken from there, however far back it lies.
 
 Which texts these are follows from the inputs alone, so a run that goes on leaves the same ones out.
 The results of a part's texts are kept with the part; those of all parts are looked up on disk, in an
 index that each session makes anew, so that memory does not grow with the run.
 """
 
-import hashlib
 import os
 import sqlite3
 import struct
@@ -17,14 +16,15 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
+from serving.cache import content_hash
 from serving.errors import ScoreError
 from serving.results import Analysis, Document
 from serving.score.parts import Item, Part
-from serving.score.scoring import Reject, Scored, as_read
+from serving.score.scoring import Reject, Scored, as_read, as_result
 
 TEXTS = "texts"
 """Suffix of the file of a part that holds the results of its texts."""
-_ENTRY = struct.Struct("<16sI")
+_ENTRY = struct.Struct("<32sI")
 """Before each result in such a file: the hash of the text and the bytes of the result."""
 _ANALYSIS = TypeAdapter(Analysis)
 
@@ -37,7 +37,7 @@ class _Plan:
     hashes: tuple[bytes | None, ...]
     """None of a row that holds no document."""
     is_first: tuple[bool, ...]
-    """False of a text that an earlier part holds."""
+    """False of a text that stands earlier, in this part or another."""
 
 
 class Repeats:
@@ -51,7 +51,7 @@ class Repeats:
         name = f"file:{quote(os.fsencode(index))}?nolock=1" if index else ""
         self._index = sqlite3.connect(name, uri=True, isolation_level=None)
         self._index.execute("PRAGMA journal_mode=OFF")
-        self._index.execute("CREATE TABLE texts (hash BLOB PRIMARY KEY, part INTEGER, result BLOB)")
+        self._index.execute("CREATE TABLE texts (hash BLOB PRIMARY KEY, result BLOB)")
         self._index.execute("BEGIN")  # never committed: it need not outlive the session
         self._plans: dict[int, _Plan] = {}
 
@@ -61,19 +61,19 @@ class Repeats:
         if self._path:
             self._path.unlink(missing_ok=True)
 
-    def load(self, part: int, texts: bytes) -> None:
+    def load(self, texts: bytes) -> None:
         """Results that an earlier session kept with a part."""
         at = 0
         while at < len(texts):
             hash_, size = _ENTRY.unpack_from(texts, at)
             at += _ENTRY.size + size
-            self._index.execute("INSERT INTO texts VALUES (?, ?, ?)", (hash_, part, texts[at - size : at]))
+            self._index.execute("INSERT INTO texts VALUES (?, ?)", (hash_, texts[at - size : at]))
 
     def firsts(self, parts: Iterable[Part]) -> Iterator[Part]:
-        """Each part without the texts that an earlier one holds; there may be none left."""
+        """Each part without the texts that stand earlier; there may be none left."""
         for part in parts:
-            hashes = tuple(_hash(i.content) if isinstance(i.content, Document) else None for i in part.items)
-            is_first = tuple(hash_ is None or self._is_first(hash_, part.number) for hash_ in hashes)
+            hashes = tuple(map(_hash, part.items))
+            is_first = tuple(hash_ is None or self._is_first(hash_) for hash_ in hashes)
             self._plans[part.number] = _Plan(part, hashes, is_first)
             items = tuple(item for item, first in zip(part.items, is_first, strict=True) if first)
             yield replace(part, items=items)
@@ -97,12 +97,8 @@ class Repeats:
                 else:
                     waiting.setdefault(joined, []).append((own, texts))
 
-    def _is_first(self, hash_: bytes, part: int) -> bool:
-        added = self._index.execute("INSERT OR IGNORE INTO texts VALUES (?, ?, NULL)", (hash_, part))
-        if added.rowcount:
-            return True
-        (first,) = self._index.execute("SELECT part FROM texts WHERE hash = ?", (hash_,)).fetchone()
-        return bool(first == part)
+    def _is_first(self, hash_: bytes) -> bool:
+        return bool(self._index.execute("INSERT OR IGNORE INTO texts VALUES (?, NULL)", (hash_,)).rowcount)
 
     def _keep(self, scored: Scored) -> dict[bytes, bytes]:
         """The results of a part's own texts by their hashes; they also go into the index."""
@@ -113,10 +109,8 @@ class Repeats:
                 "is a fault in embargo, please report it; the parts that are done are kept."
             )
         own = [hash_ for hash_, first in zip(plan.hashes, plan.is_first, strict=True) if first]
-        results: dict[bytes, bytes] = {}
-        for hash_, found in zip(own, scored.results, strict=True):
-            if hash_ is not None and hash_ not in results:
-                results[hash_] = _pack(found)
+        both = zip(own, scored.results, strict=True)
+        results = {hash_: _pack(found) for hash_, found in both if hash_ is not None}
         rows = [(result, hash_) for hash_, result in results.items()]
         self._index.executemany("UPDATE texts SET result = ? WHERE hash = ?", rows)
         return results
@@ -136,15 +130,11 @@ class Repeats:
             next(own) if first else _unpack(next(taken), item)
             for item, first in zip(plan.part.items, plan.is_first, strict=True)
         )
-        return Scored(plan.part, results, scored.repeated + len(found), scored.tokens)
+        return Scored(plan.part, results, len(found), scored.tokens)
 
 
-def _hash(document: Document) -> bytes:
-    """Of what the engine reads. *Shape:* 16 bytes."""
-    read = as_read(document)
-    title = (read.title or "").encode("utf-8", "surrogatepass")
-    text = read.text.encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(b"%d\0%b%b" % (len(title), title, text), digest_size=16).digest()
+def _hash(item: Item) -> bytes | None:
+    return content_hash(as_read(item.content)) if isinstance(item.content, Document) else None
 
 
 def _pack(found: tuple[Item, Analysis] | Reject) -> bytes:
@@ -153,8 +143,4 @@ def _pack(found: tuple[Item, Analysis] | Reject) -> bytes:
 
 
 def _unpack(packed: bytes, item: Item) -> tuple[Item, Analysis] | Reject:
-    analysis = _ANALYSIS.validate_json(zlib.decompress(packed))
-    if analysis.error:
-        return Reject(item, analysis.error)
-    assert item.id is not None
-    return item, replace(analysis, id=item.id)
+    return as_result(item, _ANALYSIS.validate_json(zlib.decompress(packed)))

@@ -99,7 +99,7 @@ def _to_disk(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) -> O
             closing(engine(repeats.firsts(missing))) as results,
         ):
             for number in ledger.receipts:
-                repeats.load(number, ledger.read(number, TEXTS))
+                repeats.load(ledger.read(number, TEXTS))
             for scored, texts in repeats.whole(results):
                 files, counts = _files(scored, targets, _style(job, model, targets.form))
                 ledger.put(scored.part.number, scored.part.end, counts, {**files, TEXTS: texts})

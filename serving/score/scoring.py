@@ -1,4 +1,4 @@
-"""Parts through the engine: each text once, in pieces of a fixed size, the next part already waiting.
+"""Parts through the engine, in pieces of a fixed size, the next part already waiting.
 
 The engine gives the same bits for the same piece, whatever else it runs and on however many
 threads. So a part has one result, and it does not matter when or where it is scored.
@@ -58,7 +58,7 @@ class Scored:
     part: Part
     results: tuple[tuple[Item, Analysis] | Reject, ...]
     repeated: int
-    """Documents that another says word for word; it was scored for both."""
+    """Documents that an earlier one says word for word; it was scored for both."""
     tokens: int
     """Read by the model."""
 
@@ -89,17 +89,16 @@ def score_parts(parts: Iterable[Part], analyze: Analyze) -> Generator[Scored]:
     One more part is read and in line than is asked for, so reading and writing cost no time as long
     as they are faster than the engine.
     """
-    waiting: deque[tuple[Part, Uniques, list[Future[list[Analysis]]]]] = deque()
+    waiting: deque[tuple[Part, list[Future[list[Analysis]]]]] = deque()
     pool = ThreadPoolExecutor(_PIECES_AT_ONCE, thread_name_prefix="embargo-score")
 
     def next_scored() -> Scored:
-        part, uniques, pieces = waiting.popleft()
-        return uniques.scored(part, [analysis for piece in pieces for analysis in piece.result()])
+        part, pieces = waiting.popleft()
+        return as_scored(part, [analysis for piece in pieces for analysis in piece.result()])
 
     try:
         for part in parts:
-            uniques = Uniques(part)
-            waiting.append((part, uniques, [pool.submit(analyze, p) for p in pieces_of(uniques.documents)]))
+            waiting.append((part, [pool.submit(analyze, p) for p in pieces_of(documents_of(part))]))
             if len(waiting) > _PARTS_WAITING:
                 yield next_scored()
         while waiting:
@@ -114,41 +113,28 @@ def as_read(document: Document) -> Document:
     return document if len(text) == len(document.text) else replace(document, text=text)
 
 
-class Uniques:
-    """The documents of a part, texts that are the same taken once."""
+def documents_of(part: Part) -> list[Document]:
+    """What the engine gets of a part."""
+    return [as_read(item.content) for item in part.items if isinstance(item.content, Document)]
 
-    def __init__(self, part: Part) -> None:
-        self.documents: list[Document] = []
-        self._numbers: list[int | None] = []
-        known: dict[tuple[str, str], int] = {}
-        for item in part.items:
-            if isinstance(item.content, Problem):
-                self._numbers.append(None)
-                continue
-            document = as_read(item.content)
-            content = (document.title or "", document.text)
-            if content not in known:
-                known[content] = len(self.documents)
-                self.documents.append(document)
-            self._numbers.append(known[content])
 
-    def scored(self, part: Part, analyses: Sequence[Analysis]) -> Scored:
-        """The part's result from that of each of `documents`."""
-        results: list[tuple[Item, Analysis] | Reject] = []
-        for item, number in zip(part.items, self._numbers, strict=True):
-            if number is None:
-                assert isinstance(item.content, Problem)
-                results.append(Reject(item, item.content))
-                continue
-            analysis = analyses[number]
-            if analysis.error:
-                results.append(Reject(item, analysis.error))
-            else:
-                assert item.id is not None
-                results.append((item, replace(analysis, id=item.id)))
-        repeated = sum(number is not None for number in self._numbers) - len(self.documents)
-        tokens = sum(analysis.coverage.tokens for analysis in analyses if analysis.coverage)
-        return Scored(part, tuple(results), repeated, tokens)
+def as_scored(part: Part, analyses: Sequence[Analysis]) -> Scored:
+    """The part's result from that of each of `documents_of(part)`."""
+    read = iter(analyses)
+    found = (item.content if isinstance(item.content, Problem) else next(read) for item in part.items)
+    results = tuple(map(as_result, part.items, found))
+    tokens = sum(analysis.coverage.tokens for analysis in analyses if analysis.coverage)
+    return Scored(part, results, 0, tokens)
+
+
+def as_result(item: Item, found: Analysis | Problem) -> tuple[Item, Analysis] | Reject:
+    """What becomes of a row."""
+    if isinstance(found, Problem):
+        return Reject(item, found)
+    if found.error:
+        return Reject(item, found.error)
+    assert item.id is not None
+    return item, replace(found, id=item.id)
 
 
 def pieces_of(documents: Sequence[Document]) -> Iterator[list[Document]]:
