@@ -87,18 +87,19 @@ def run(
         read += len(call)
         progress(read)
     end = Memory.of()
+    resident_mb = {
+        "loaded": loaded.resident // MIB,
+        f"after_{settled}": after_settling.resident // MIB,
+        "end": end.resident // MIB,
+        "peak": end.peak // MIB,
+    }
     return {
         "documents": read,
         "tokens": tokens,
         "seconds": round(time.perf_counter() - began),
         "threads": analyzer.run.scheduler.threads,
-        "resident_mb": {
-            "loaded": loaded.resident // MIB,
-            f"after_{settled}": after_settling.resident // MIB,
-            "end": end.resident // MIB,
-            "peak": end.peak // MIB,
-        },
-        "growth": round(end.resident / after_settling.resident - 1, 4),
+        "resident_mb": resident_mb,
+        "growth": round(resident_mb["end"] / resident_mb[f"after_{settled}"] - 1, 4),
     }
 
 

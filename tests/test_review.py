@@ -92,8 +92,13 @@ def test_what_is_taken_already_stays_and_keeps_its_likes_away() -> None:
     assert pick(given, np.full(3, 0.5), 1, NearDuplicates(), taken=1) == [0]
 
 
-@pytest.mark.parametrize("is_copy", [False, True])
-def test_known_documents_take_no_candidates_place(runs: Runs, tmp_path: Path, is_copy: bool) -> None:
+@pytest.mark.parametrize(
+    ("is_copy", "reads"),
+    [(False, 2), (True, 4)],  # copies are known when they are looked at: 10, then 20, then the rest
+)
+def test_known_documents_take_no_candidates_place(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_copy: bool, reads: int
+) -> None:
     """Thirty known ones are more doubtful than all others, three times as many as there are candidates."""
     known = [story(f"k{n}x") + (" as it was published" if is_copy else "") for n in range(30)]
     texts = [story(f"k{n}x") for n in range(30)] + [story(f"o{n}x") for n in range(3)]
@@ -107,7 +112,10 @@ def test_known_documents_take_no_candidates_place(runs: Runs, tmp_path: Path, is
         row["entities"] = []
     (tmp_path / "o.jsonl").write_bytes(jsonl(rows))
     without = [AnnotatedDocument(f"k{n}", text, (), ()) for n, text in enumerate(known)]
+    read: list[Path] = []
+    monkeypatch.setattr("training.review.read_scored", lambda path: read.append(path) or read_scored(path))
     suggestions = pull_review([tmp_path / "o.jsonl"], 1, runs.folder, without)
+    assert len(read) == reads
     assert [one.document.text in texts[30:] for one in suggestions] == [True]
     every = pull_review([tmp_path / "o.jsonl"], 40, runs.folder, without)
     assert {one.document.text for one in every} == set(texts[30:])
