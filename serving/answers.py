@@ -17,6 +17,7 @@ from serving.admission import PLACES, Admission, estimated_tokens
 from serving.calls import Cancellation
 from serving.errors import TOO_SLOW, DocumentError, EmbargoError, RequestError
 from serving.forward import available_cpus
+from serving.held import Held
 from serving.loaded import Loaded, ServedModel
 from serving.logs import log
 from serving.metrics import Metrics
@@ -29,7 +30,8 @@ Item = Document | tuple[str | int, DocumentError]
 """A document, or the id and the error of what is none."""
 
 _STREAM_CALLS = 16
-"""Threads that wait for the engine with lines of streams; what they hold is admission's matter."""
+"""Threads that wait for the engine with lines of streams; how many tokens these have is admission's matter,
+how many bytes that of `held`."""
 _BODIES_AT_ONCE = 8
 """Bodies of full length that may be in memory; of short ones many more."""
 _GZIP_FROM = 4096
@@ -64,7 +66,7 @@ class Service:
     calls: anyio.CapacityLimiter
     """Threads that wait for the engine; one for each place of admission, so nobody waits for them."""
     streams: anyio.CapacityLimiter
-    held: bodies.Held
+    held: Held
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is about to stop."""
     abandoned: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -78,7 +80,7 @@ class Service:
         admission = Admission(settings.max_queue_tokens, speed, metrics.queue.set)
         parsing = anyio.CapacityLimiter(available_cpus())
         calls, streams = anyio.CapacityLimiter(PLACES), anyio.CapacityLimiter(_STREAM_CALLS)
-        held = bodies.Held(
+        held = Held(
             _BODIES_AT_ONCE * settings.max_body_bytes,
             lambda size: admission.wait_seconds(estimated_tokens(size)),
         )
@@ -92,9 +94,11 @@ class Service:
         bodies.content_encoding(request)  # 415 while there still is a status to say it with
         self.admission.check()
         loaded = self.model.current
+        settings = self.settings
         return NdjsonResponse(
-            request, partial(self._answer_lines, loaded, options), self.settings.max_line_bytes,
-            gzip=_wants_gzip(request), stopping=self.stopping,
+            request, partial(self._answer_lines, loaded, options),
+            line_limit=settings.max_line_bytes, line_seconds=settings.body_seconds,
+            held=self.held, gzip=_wants_gzip(request), stopping=self.stopping,
         )  # fmt: skip
 
     async def answer_json(self, request: Request, understand: Understand) -> Response:

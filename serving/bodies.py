@@ -1,8 +1,7 @@
 """The body of a request: its type, its size and its compression, checked while it arrives."""
 
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
@@ -36,40 +35,6 @@ def content_encoding(request: Request) -> str:
     )
 
 
-class Held:
-    """Bytes of all bodies that are being read or answered; at most `limit` are in memory."""
-
-    def __init__(self, limit: int, wait_seconds: Callable[[int], int]) -> None:
-        """`wait_seconds` tells how long it takes until so many bytes have been answered."""
-        self.limit = limit
-        self._wait_seconds = wait_seconds
-        self.bytes = 0
-
-    @contextmanager
-    def body(self) -> Iterator[Callable[[int], None]]:
-        """Hold what one body's `add(bytes)` counts, which raises RequestError 429 beyond the limit."""
-        size = 0
-
-        def add(more: int) -> None:
-            nonlocal size
-            if (over := self.bytes + more - self.limit) > 0:
-                wait = self._wait_seconds(over)
-                raise RequestError(
-                    429,
-                    "Too busy",
-                    f"Bodies of {self.bytes} bytes are being read, at most {self.limit} may be; there "
-                    f"should be room in {wait} s.",
-                    headers={"Retry-After": str(wait)},
-                )
-            size += more
-            self.bytes += more
-
-        try:
-            yield add
-        finally:
-            self.bytes -= size
-
-
 def declared_bytes(request: Request) -> int:
     """What the head of a request says of its length; 0 if nothing."""
     declared = request.headers.get("content-length", "0")
@@ -77,8 +42,9 @@ def declared_bytes(request: Request) -> int:
 
 
 async def read_body(request: Request, limit: int, seconds: float, add: Callable[[int], None]) -> bytes:
-    """The whole body, unpacked. Raises RequestError 413 as soon as it is known to be too large,
-    408 if it has not arrived after `seconds`, and what `add` raises, which is told of its bytes."""
+    """The whole body, unpacked. Raises RequestError 413 as soon as it is known to be too large, 408 if
+    it has not arrived after `seconds`, 400 if it breaks off, and what `add` raises, which is told of its
+    bytes."""
     if declared_bytes(request) > limit:
         raise _too_large(limit)
     content = bytearray()
@@ -89,6 +55,8 @@ async def read_body(request: Request, limit: int, seconds: float, add: Callable[
                 content += chunk
                 if len(content) > limit:
                     raise _too_large(limit)
+    except ClientDisconnect as error:
+        raise RequestError(400, "Body broken off", "The connection ended before the body did.") from error
     except TimeoutError as error:
         raise RequestError(
             408, "Body too slow", f"The body did not arrive within {seconds:g} s; send it again."
@@ -99,13 +67,15 @@ async def read_body(request: Request, limit: int, seconds: float, add: Callable[
 async def unpacked(request: Request, chunk_limit: int) -> AsyncIterator[bytes]:
     """The body's bytes as they arrive, without gzip, in pieces of at most `chunk_limit` bytes.
 
-    Raises RequestError: 415 for another encoding, 400 for broken gzip or a body that breaks off.
+    Raises RequestError: 415 for another encoding, 400 for broken gzip; ClientDisconnect if the caller
+    leaves before the end.
     """
     unpack = _gunzip() if content_encoding(request) == "gzip" else None
     try:
         async for chunk in request.stream():
             if unpack is None:
-                yield chunk
+                for at in range(0, len(chunk), chunk_limit):
+                    yield chunk[at : at + chunk_limit]
                 continue
             while chunk:  # a small packed piece may hold a very large one
                 if unpack.eof:
@@ -114,8 +84,6 @@ async def unpacked(request: Request, chunk_limit: int) -> AsyncIterator[bytes]:
                 chunk = unpack.unconsumed_tail or unpack.unused_data
     except zlib.error as error:
         raise RequestError(400, "Broken gzip", f"The body is no gzip: {error}.") from error
-    except ClientDisconnect as error:
-        raise RequestError(400, "Body broken off", "The connection ended before the body did.") from error
     if unpack is not None and not unpack.eof:
         raise RequestError(400, "Broken gzip", "The packed body ends too early; send it whole.")
 

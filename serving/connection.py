@@ -1,7 +1,8 @@
 """uvicorn's connection, with an end to the patience for the head of a request.
 
 uvicorn closes a connection that idles after an answer, but waits for ever for one that has not
-finished its first line: a few thousand such would take every file that the process may open.
+finished its first line, and for one that sends a line break after an answer, or more of a body that
+was answered early: a few thousand such would take every file that the process may open.
 """
 
 import asyncio
@@ -28,6 +29,14 @@ class Connection(HttpToolsProtocol):
         """asyncio has closed it."""
         self._be_patient()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio has read something."""
+        super().data_received(data)
+        is_idle = self.cycle is None or self.cycle.response_complete
+        # Any byte ends uvicorn's own patience, also one that no head begins with.
+        if is_idle and self._patience is None and self.timeout_keep_alive_task is None:
+            self._await_head()
 
     def on_message_begin(self) -> None:
         """The parser has seen the first byte of a head."""

@@ -11,8 +11,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from serving.app import create_app
-from serving.bodies import Held
-from serving.errors import RequestError
 from serving.settings import Settings
 from tests.servers import NDJSON, Server, body, lines
 
@@ -41,18 +39,6 @@ def test_gzip_is_not_sent_where_it_is_refused(server: Server) -> None:
     headers = {**NDJSON, "accept-encoding": "gzip;q=0, identity"}
     answer = httpx.post(f"{server.url}/v1/analyze", content=lines(1), headers=headers)
     assert "content-encoding" not in answer.headers
-
-
-def test_bodies_beyond_what_memory_is_for_are_refused() -> None:
-    held = Held(100, lambda over: 10 * over)
-    with held.body() as one, held.body() as other:
-        one(60)
-        with pytest.raises(RequestError) as refused:
-            other(41)
-        other(40)
-        assert (refused.value.status, held.bytes) == (429, 100)
-        assert refused.value.headers["Retry-After"] == "10"  # one byte over
-    assert held.bytes == 0
 
 
 def test_all_members_of_a_gzip_are_read(server: Server) -> None:

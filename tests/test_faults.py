@@ -128,14 +128,24 @@ def test_a_nul_is_a_character_like_others_in_a_text_and_an_error_elsewhere(serve
 
 def test_a_head_that_does_not_end_is_not_waited_for(tiny_folder: Path) -> None:
     with Server(Settings(model=tiny_folder, head_seconds=0.3)) as server:
-        with connect(server) as silent, connect(server) as slow, connect(server) as second:
+        with connect(server) as silent, connect(server) as slow:
             slow.sendall(b"POST /v1/analyze HTT")
-            second.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
-            while b"alive" not in second.recv(65_536):
-                pass
-            second.sendall(b"GET /healthz HTTP/1.1\r\nx-a: ")
             assert still_answers(server)
-            assert [everything(line) for line in (silent, slow, second)] == [b"", b"", b""]
+            assert [everything(line) for line in (silent, slow)] == [b"", b""]
+        # Nor after an answer, whatever it begins with.
+        for begun in (b"GET /healthz HTTP/1.1\r\nx-a: ", b"\r\n", b"\n"):
+            with connect(server) as second:
+                second.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+                while b"alive" not in second.recv(65_536):
+                    pass
+                second.sendall(begun)
+                assert everything(second) == b""
+        with connect(server) as early:  # answered before its body is there
+            early.sendall(head("content-type: application/json", "content-length: 52428800"))
+            while b"at most" not in early.recv(65_536).lower():
+                pass
+            early.sendall(b" ")
+            assert everything(early) == b""
         # What is whole is answered, however long that takes.
         server.slow(lambda: time.sleep(0.7))
         assert still_answers(server)

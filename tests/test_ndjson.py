@@ -1,13 +1,21 @@
 """A document a line in, a result a line out, in order, while the caller waits or not."""
 
+import gzip
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import orjson
+import pytest
 
+from serving.settings import Settings
 from tests.servers import NDJSON, Server, body, lines
+
+MIB = 1 << 20
 
 
 def test_a_stream_gives_a_line_a_document_in_order(server: Server) -> None:
@@ -39,6 +47,72 @@ def test_options_of_a_stream_stand_in_the_query(server: Server) -> None:
     assert row["labels"][0]["evidence"]
     for wrong in ("min_score=2", "unknown=1", "labels=maybe", "offset_unit=bytes"):
         assert ask(wrong).status_code == 422
+
+
+def stream_of(line: socket.socket, *further: str) -> None:
+    """Send the head of a stream without end."""
+    head = ["POST /v1/analyze HTTP/1.1", "host: x", "content-type: application/x-ndjson", *further]
+    line.sendall("\r\n".join([*head, "transfer-encoding: chunked", "", ""]).encode())
+
+
+def send(line: socket.socket, content: bytes) -> None:
+    line.sendall(b"%x\r\n%s\r\n" % (len(content), content))
+
+
+def heard_until(line: socket.socket, end: bytes) -> bytes:
+    heard = b""
+    while end not in heard:
+        more = line.recv(65_536)
+        assert more, heard
+        heard += more
+    return heard
+
+
+def test_between_lines_there_may_be_any_pause_and_within_one_not(tiny_folder: Path) -> None:
+    with (
+        Server(Settings(model=tiny_folder, body_seconds=0.3)) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=60) as line,
+    ):
+        stream_of(line)
+        for _ in range(2):
+            send(line, b'{"text": "oil"}\n')
+            heard_until(line, b'"error":null')
+            time.sleep(0.6)
+        send(line, b'{"text": "coal"}\n{"text": "gr')
+        heard = heard_until(line, b"\r\n0\r\n")
+        assert heard.index(b'"error":null') < heard.index(b'"code":"Line too slow"')
+
+
+def test_lines_that_are_not_finished_are_bounded_over_all_streams(tiny_folder: Path) -> None:
+    settings = Settings(model=tiny_folder, max_body_bytes=MIB // 2, body_seconds=5)  # 2 MiB for streams
+    with Server(settings) as server, ExitStack() as open_lines:
+        held = server.service.held
+        for _ in range(8):
+            line = open_lines.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
+            stream_of(line, "content-encoding: gzip")
+            send(line, gzip.compress(b'{"text": "' + b"o" * MIB))
+        while held.bytes < MIB:
+            time.sleep(0.01)
+        # Many short lines find their way past them.
+        answer = httpx.post(f"{server.url}/v1/analyze", content=lines(600), headers=NDJSON, timeout=60)
+        assert len(answer.text.splitlines()) == 600
+        assert held.bytes <= 2 * MIB
+    while held.bytes:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_what_came_before_broken_bytes_is_answered(server: Server, cut: bool) -> None:
+    packed = gzip.compress(lines(150))
+    content = packed[:-6] if cut else packed + b"no gzip"
+    headers = {**NDJSON, "content-encoding": "gzip"}
+    answer = httpx.post(f"{server.url}/v1/analyze", content=content, headers=headers, timeout=60)
+    *found, fault = [orjson.loads(row) for row in answer.text.splitlines()]
+    assert [row["id"] for row in found] == [f"d{i}" for i in range(150)]
+    assert all(row["error"] is None for row in found)
+    assert fault["error"]["code"] == "Broken gzip"
+    while server.service.held.bytes:
+        time.sleep(0.01)
 
 
 def test_a_caller_may_wait_for_each_answer(server: Server) -> None:

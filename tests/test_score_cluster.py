@@ -231,6 +231,10 @@ def test_on_this_machine_alone_without_an_address(
             ["--engine", "ray", "--address", "127.0.0.1:9", "-o", "o.jsonl"],
             "no Ray cluster answers at 127.0.0.1:9",
         ),
+        (
+            ["--engine", "ray", "--address", "local", "-o", "o.jsonl"],
+            "'local' is no address of a Ray cluster; expected HOST:6379 or auto",
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_one_line(

@@ -198,10 +198,16 @@ def test_a_run_that_was_cut_off_ends_with_the_same_bytes(runs: Runs, tmp_path: P
     assert (tmp_path / "o.ftm.jsonl").read_bytes() == (tmp_path / "whole.ftm.jsonl").read_bytes()
 
 
-def test_the_dates_and_titles_of_a_corpus_come_along(runs: Runs, tmp_path: Path) -> None:
-    corpus = write_corpus(tmp_path / "a.jsonl", documents(1))
-    runs(corpus, to=tmp_path / "o.ftm.jsonl")
-    article = read_rows(tmp_path / "o.ftm.jsonl")[0]
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
+@pytest.mark.parametrize("to", ["o.ftm.jsonl", "-"])
+def test_the_dates_and_titles_of_a_corpus_come_along(
+    runs: Runs, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], name: str, to: str
+) -> None:
+    corpus = write_corpus(tmp_path / name, documents(1))
+    out, stdout = tmp_path / "o.ftm.jsonl", to == "-"
+    runs(corpus, to=to if stdout else out, form="ftm", rejects=tmp_path / "r.jsonl")
+    lines = capfdbinary.readouterr().out if stdout else out.read_bytes()
+    article = orjson.loads(lines.splitlines()[0])
     assert article["properties"]["title"] == ["Tanker 0 listed"]
     assert article["properties"]["publishedAt"] == ["2026-01-01"]
     assert "bodyText" not in article["properties"]

@@ -3,6 +3,7 @@
 import fcntl
 import gzip
 import io
+import os
 import shutil
 import sys
 from collections.abc import Generator, Iterator
@@ -191,6 +192,38 @@ def test_no_other_output_is_written_over_either(
     assert b"mine" not in beside.read_bytes()
 
 
+@pytest.mark.parametrize("option", ["spans", "rejects"])
+def test_what_a_run_left_outside_of_its_folder_is_its_own(
+    runs: Runs, stories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = {"to": Path("out", "o.jsonl"), option: Path("beside.jsonl")}
+    runs(stories, **asked)
+    made = Path("beside.jsonl").read_bytes()
+    Path("out", "o.jsonl").unlink()
+    runs(stories, **asked)
+    assert Path("beside.jsonl").read_bytes() == made
+    assert len(read_rows(Path("out", "o.jsonl"))) == 12
+
+
+def test_outputs_may_have_names_that_are_no_text(runs: Runs, stories: Path, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("the file system takes names in UTF-8 alone")
+    for name in ("o\udce9.jsonl", "parts\udce9"):
+        asked: dict[str, Any] = {"spans": folder / f"spans-{name}.jsonl", "cut": CUT}
+        cut_off(runs, stories, to=folder / name, parts=2, **asked)
+        runs(stories, to=folder / name, **asked)
+        assert runs(stories, to=folder / name, **asked).before.read == 12  # known again
+        out = folder / name
+        made = sorted(out.iterdir())[0] if out.is_dir() else out
+        made.write_bytes(b"")
+        with pytest.raises(ScoreError, match="no longer what the run wrote"):
+            runs(stories, to=folder / name, **asked)
+
+
 def test_two_runs_do_not_write_the_same_output(runs: Runs, stories: Path, tmp_path: Path) -> None:
     work = tmp_path / "o.jsonl.work"
     work.mkdir()
@@ -259,10 +292,12 @@ def test_another_version_of_the_code_is_another_run(
 ) -> None:
     package = tmp_path / "package"
     (package / "score").mkdir(parents=True)
-    (package / "score" / "a.py").write_text("A = 1\n")
-    before = code_sha256(package)
-    (package / "score" / "a.py").write_text("A = 2\n")
-    assert code_sha256(package) != before
+    hashes = []
+    for name, content in (("a.py", "A = 1"), ("a.py", "A = 2"), ("a.toml", "a = 1"), ("a.toml", "a = 2")):
+        (package / "score" / name).write_text(content)
+        hashes.append(code_sha256(package))
+    assert len(set(hashes)) == 4
+    before = hashes[0]
     cut_off(runs, stories, to=tmp_path / "o.jsonl", cut=CUT, parts=1)
     monkeypatch.setattr("serving.score.manifest.code_sha256", lambda package: before)
     with pytest.raises(ScoreError, match="software: code was"):

@@ -50,17 +50,20 @@ def score_on_ray(
         opened, line, more = OpenParts(), deque[Piece](), True
         while more or line or crew.is_busy:
             crew.give(line)
-            if more and len(line) < len(crew):  # a piece for each worker is in line when it asks
+            reads_ahead = more and len(line) < len(crew)  # a piece for each worker is in line when it asks
+            if reads_ahead:
                 part = next(parts, None)
                 more = part is not None
-                line.extend(opened.open(part) if part else ())
-            else:
+                pieces = opened.open(part) if part else []
+                line.extend(pieces)
+            # A part that holds copies alone waits for the texts that are at work: many such would pile up.
+            if not reads_ahead or (more and not pieces and (line or crew.is_busy)):
                 match crew.wait():
                     case Read(piece, analyses):
                         watch(analyses)
                         opened.read(piece, analyses)
-                    case Lost(pieces):
-                        for piece in pieces:
+                    case Lost(lost):
+                        for piece in lost:
                             line.extend(opened.died(piece))
             yield from opened.done()
 
@@ -93,6 +96,11 @@ def _connected(address: str | None) -> Iterator[None]:
 
 
 def _knock(address: str) -> None:
-    """Raise OSError or ValueError if nobody listens there: Ray would try for minutes."""
+    """Raise ScoreError if it is no address, OSError if nobody listens there: Ray would try for minutes."""
     host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        raise ScoreError(
+            f"{address!r} is no address of a Ray cluster; expected HOST:6379 or auto, or neither --address "
+            "nor RAY_ADDRESS for this machine alone."
+        )
     socket.create_connection((host, int(port)), timeout=10).close()

@@ -74,7 +74,9 @@ class Crew:
         """Members that there ever were at once."""
         self._deaths = 0
         """Since something was read."""
-        self._looked_round = self._last_ready = time.monotonic()
+        self._looked_round = time.monotonic()
+        self._in_vain = 0.0
+        """Seconds that `wait` has waited since there was a worker that is ready."""
         if not (workers or self._places()):
             raise ScoreError(
                 f"no node of the cluster has {threads} CPUs, which a worker is to have; give fewer "
@@ -104,8 +106,10 @@ class Crew:
         """What happens next; None if nothing does for a while, or a worker is ready for its first piece."""
         self._look_round()
         waited_for = {ref: m for m in self._members for ref in (m.reading if m.is_ready else [m.hello])}
+        began = time.monotonic()
         done, _ = ray.wait(list(waited_for), timeout=_LOOK_ROUND_SECONDS)
         if not done:
+            self._waited_in_vain(time.monotonic() - began)
             return None
         ref = done[0]
         member = waited_for[ref]
@@ -142,6 +146,7 @@ class Crew:
                 "pip install -c constraints.txt '.[cluster]'"
             )
         member.is_ready = True
+        self._in_vain = 0.0
 
     def _lose(self, member: _Member, error: RayError) -> Lost:
         if isinstance(error, RayActorError) and error.actor_init_failed:
@@ -164,16 +169,20 @@ class Crew:
 
     def _look_round(self) -> None:
         now = time.monotonic()
+        if now - self._looked_round > _LOOK_ROUND_SECONDS:
+            self._looked_round = now
+            self._hire()
+
+    def _waited_in_vain(self, seconds: float) -> None:
+        """Time that this process spends on reading and writing does not count: it sees no worker come."""
         if any(member.is_ready for member in self._members):
-            self._last_ready = now
-        elif now - self._last_ready > _WITHOUT_WORKERS_SECONDS:
+            return
+        self._in_vain += seconds
+        if self._in_vain > _WITHOUT_WORKERS_SECONDS:
             raise ScoreError(
                 f"the cluster had no place for a worker of {self._threads} CPUs for "
                 f"{_WITHOUT_WORKERS_SECONDS:.0f} s; see `ray status`, and run the same command again."
             )
-        if now - self._looked_round > _LOOK_ROUND_SECONDS:
-            self._looked_round = now
-            self._hire()
 
 
 def _in_words(versions: dict[str, str]) -> str:

@@ -14,6 +14,7 @@ from serving.errors import ScoreError
 from serving.model_folder import file_sha256
 from serving.score.manifest import RUN, Finished, Ledger, RunIdentity, read_stored, refuse_if_changed
 from serving.score.outputs import Kind, OutputFormat, merge, sync_folder, temporary_of, written_whole
+from serving.score.sources import readable
 
 REJECTS = "rejects.jsonl"
 _LOCK = "lock"
@@ -45,6 +46,15 @@ class Targets:
     def made(self) -> list[Path]:
         """What a finished run leaves."""
         return [self.out, self.rejects, *([self.spans] if self.spans else [])]
+
+    def recorded(self, path: Path) -> str:
+        """The name of a file in the manifest: as seen from the output's folder."""
+        return readable(os.path.relpath(path, self.out.parent))
+
+    def files(self) -> dict[str, Path]:
+        """The files that are there of what a finished run leaves, by their names in the manifest."""
+        paths = [path for made in self.made() for path in (made.iterdir() if made.is_dir() else [made])]
+        return {self.recorded(path): path for path in sorted(paths) if path.is_file()}
 
     def own(self) -> list[Path]:
         """All that a run may write, under final and temporary names: never an input of it."""
@@ -107,19 +117,20 @@ def finished_before(targets: Targets, identity: RunIdentity) -> Finished | None:
     finished = read_stored(Finished, targets.manifest)
     there = targets.out.is_file() or (targets.out.is_dir() and any(targets.out.iterdir()))
     if finished and there and finished.run == identity:
+        files = targets.files()
         for name, sha256 in finished.outputs.items():
-            path = targets.out.parent / name
-            if not path.is_file() or file_sha256(path) != sha256:
+            if name not in files or file_sha256(files[name]) != sha256:
                 raise ScoreError(
-                    f"{path} is missing or no longer what the run wrote; --restart to write it anew."
+                    f"{targets.out.parent / name} is missing or no longer what the run wrote; --restart to "
+                    "write it anew."
                 )
         return finished
     if (targets.work / RUN).exists():
         return None  # what is there is of this unfinished run, or was given up by a --restart
     if finished and there:
         refuse_if_changed(finished.run, identity, targets.out)
-    ours = {targets.out.parent / name for name in (finished.outputs if finished else ())}
-    beside = [path for path in targets.made()[1:] if os.path.lexists(path) and path not in ours]
+    ours = finished.outputs if finished else {}
+    beside = [p for p in targets.made()[1:] if os.path.lexists(p) and targets.recorded(p) not in ours]
     if in_the_way := [*([targets.out] if there else []), *beside]:
         raise ScoreError(
             f"{in_the_way[0]} exists and is not from an unfinished run; name another output, or "
@@ -137,14 +148,11 @@ def finish(ledger: Ledger, targets: Targets) -> Finished:
     if targets.spans and targets.spans_form:
         _merge(ledger, targets.spans, "spans", targets.spans_form, f"spans.{targets.spans_form}")
     _merge(ledger, targets.rejects, "rejects", "jsonl", REJECTS)
-    files = [
-        path for made in targets.made() for path in (sorted(made.iterdir()) if made.is_dir() else [made])
-    ]
     finished = Finished(
         run=ledger.identity,
         counts=ledger.counts(),
         end=ledger.start().place,
-        outputs={os.path.relpath(path, targets.out.parent): file_sha256(path) for path in files},
+        outputs={name: file_sha256(path) for name, path in targets.files().items()},
     )
     with written_whole(targets.manifest) as file:
         file.write(finished.to_bytes())

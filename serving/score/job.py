@@ -11,10 +11,10 @@ from serving.model_folder import ModelFolder
 from serving.results import Options
 from serving.score.finish import REJECTS, Targets
 from serving.score.manifest import RunIdentity, software
-from serving.score.outputs import checked_format, file_format, is_ftm, output_format
+from serving.score.outputs import OutputFormat, checked_format, file_format, is_ftm, output_format
 from serving.score.parts import Cut, Inputs
 from serving.score.reading import Fields
-from serving.score.sources import Source
+from serving.score.sources import Source, readable
 
 STDOUT = "-"
 
@@ -38,14 +38,10 @@ class ScoreJob:
     rejects: Path | None = None
     restart: bool = False
 
-    @property
-    def writes_dates(self) -> bool:
-        """Rows hold `published_at`."""
-        return self.with_text or self.with_date
-
-    def reading(self, sources: Sequence[Source]) -> Inputs:
-        """How its inputs are read."""
-        return Inputs(sources, self.fields, self.max_row_bytes, with_date=self.writes_dates)
+    def reading(self, sources: Sequence[Source], form: OutputFormat) -> Inputs:
+        """How its inputs are read if rows are written in this format."""
+        with_date = self.with_text or self.with_date or is_ftm(form)
+        return Inputs(sources, self.fields, self.max_row_bytes, with_date=with_date)
 
     def targets(self) -> Targets:
         """The files it makes. Raises ScoreError."""
@@ -84,8 +80,8 @@ class ScoreJob:
             "with_text": self.with_text,
             "with_date": self.with_date,
             "format": targets.form,
-            "spans": str(targets.spans) if targets.spans else None,
-            "rejects": str(targets.rejects),
+            "spans": readable(str(targets.spans)) if targets.spans else None,
+            "rejects": readable(str(targets.rejects)),
         }
         formats = {targets.form, targets.spans_form, *(source.format for source in sources)}
         zstd = "jsonl.zst" in formats or any(source.compression == "zst" for source in sources)

@@ -105,9 +105,9 @@ def software(*libraries: str) -> dict[str, str]:
 
 
 def code_sha256(package: Path) -> str:
-    """Of the modules that make texts into results: a checkout may change between two versions."""
+    """Of the modules and tables that make texts into results: a checkout may change between two versions."""
     together = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted([*package.rglob("*.py"), *package.rglob("*.toml")]):
         together.update(f"{path.relative_to(package).as_posix()}\0{file_sha256(path)}\n".encode())
     return together.hexdigest()
 

@@ -6,6 +6,7 @@ index that each session makes anew, so that memory does not grow with the run.
 """
 
 import hashlib
+import os
 import sqlite3
 import struct
 import zlib
@@ -47,8 +48,8 @@ class Repeats:
     def __init__(self, index: Path | None) -> None:
         self._path = index
         # The run has its output to itself, and not every network file system has locks.
-        name = f"file:{quote(str(index))}?nolock=1" if index else ""
-        self._index = sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False)
+        name = f"file:{quote(os.fsencode(index))}?nolock=1" if index else ""
+        self._index = sqlite3.connect(name, uri=True, isolation_level=None)
         self._index.execute("PRAGMA journal_mode=OFF")
         self._index.execute("CREATE TABLE texts (hash BLOB PRIMARY KEY, part INTEGER, result BLOB)")
         self._index.execute("BEGIN")  # never committed: it need not outlive the session
@@ -83,13 +84,18 @@ class Repeats:
         A part waits until those that hold its other texts have been scored. Raises ScoreError where
         results do not match the parts.
         """
-        waiting: dict[int, tuple[Scored, bytes]] = {}
+        waiting: dict[bytes, list[tuple[Scored, bytes]]] = {}  # by the hash of a text that is not there yet
         for scored in results:
-            waiting[scored.part.number] = scored, self._keep(scored)
-            for number, (own, texts) in list(waiting.items()):
-                if joined := self._joined(own):
-                    del waiting[number], self._plans[number]
+            arrived = self._keep(scored)
+            texts = b"".join(_ENTRY.pack(hash_, len(found)) + found for hash_, found in arrived.items())
+            ready = [(scored, texts), *(part for hash_ in arrived for part in waiting.pop(hash_, ()))]
+            for own, texts in ready:
+                joined = self._joined(own)
+                if isinstance(joined, Scored):
+                    del self._plans[own.part.number]
                     yield joined, texts
+                else:
+                    waiting.setdefault(joined, []).append((own, texts))
 
     def _is_first(self, hash_: bytes, part: int) -> bool:
         added = self._index.execute("INSERT OR IGNORE INTO texts VALUES (?, ?, NULL)", (hash_, part))
@@ -98,8 +104,8 @@ class Repeats:
         (first,) = self._index.execute("SELECT part FROM texts WHERE hash = ?", (hash_,)).fetchone()
         return bool(first == part)
 
-    def _keep(self, scored: Scored) -> bytes:
-        """The results of a part's own texts as bytes; they also go into the index."""
+    def _keep(self, scored: Scored) -> dict[bytes, bytes]:
+        """The results of a part's own texts by their hashes; they also go into the index."""
         plan = self._plans.get(scored.part.number)
         if plan is None or len(scored.results) != sum(plan.is_first):
             raise ScoreError(
@@ -113,18 +119,18 @@ class Repeats:
                 results[hash_] = _pack(found)
         rows = [(result, hash_) for hash_, result in results.items()]
         self._index.executemany("UPDATE texts SET result = ? WHERE hash = ?", rows)
-        return b"".join(_ENTRY.pack(hash_, len(result)) + result for hash_, result in results.items())
+        return results
 
-    def _joined(self, scored: Scored) -> Scored | None:
-        """The part with all its rows; None if the result of one is not there yet."""
+    def _joined(self, scored: Scored) -> Scored | bytes:
+        """The part with all its rows, or the hash of a text whose result is not there yet."""
         plan = self._plans[scored.part.number]
-        others = [hash_ for hash_, first in zip(plan.hashes, plan.is_first, strict=True) if not first]
-        found = [
-            self._index.execute("SELECT result FROM texts WHERE hash = ?", (hash_,)).fetchone()[0]
-            for hash_ in others
-        ]
-        if None in found:
-            return None
+        found: list[bytes] = []
+        for hash_, first in zip(plan.hashes, plan.is_first, strict=True):
+            if hash_ is not None and not first:
+                row = self._index.execute("SELECT result FROM texts WHERE hash = ?", (hash_,)).fetchone()
+                if row[0] is None:
+                    return hash_
+                found.append(row[0])
         own, taken = iter(scored.results), iter(found)
         results = tuple(
             next(own) if first else _unpack(next(taken), item)

@@ -73,7 +73,8 @@ def _to_disk(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) -> O
     sources = find_sources(job.inputs, outputs=targets.own(), input_format=job.input_format)
     stamps = _stamps(sources)
     identity = job.identity(model, sources, targets)
-    inputs = job.reading([source.known(of) for source, of in zip(sources, identity.inputs, strict=True)])
+    known = [source.known(of) for source, of in zip(sources, identity.inputs, strict=True)]
+    inputs = job.reading(known, targets.form)
     for made in targets.made():
         made.parent.mkdir(parents=True, exist_ok=True)
     with locked(targets.work):
@@ -120,7 +121,7 @@ def _to_stdout(job: ScoreJob, model: ModelFolder, engine: Engine, view: View) ->
     gauge = _Gauge([source.size() for source in sources])
     counts, started = Counts(), time.monotonic()
     view.begin(gauge.total, 0, counts)
-    parts = _Counted(read_parts(job.reading(sources), job.cut, Start()), 0)
+    parts = _Counted(read_parts(job.reading(sources, form), job.cut, Start()), 0)
     with (
         outputs.written_whole(job.rejects) as rejects,
         closing(Repeats(None)) as repeats,
