@@ -2,27 +2,32 @@
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import orjson
 import pytest
 import torch
 from onnx import numpy_helper
 
+from benchmarks.tiny_model import WORDS
 from serving.analyzer import Analyzer, Reading
 from serving.errors import TrainingError
 from serving.forward import Batch, TokenOutputs, onnx_forward
 from serving.model_folder import ModelFolder
 from serving.results import Document
-from tests.conftest import WORDS
 from training import gate, reexport
-from training.corpus import AnnotatedDocument
+from training.corpus import AnnotatedDocument, Span, write_corpus
+from training.evaluate import read
 from training.export import export_graph, fused_graph, fused_operators, write_graph
-from training.gate import SCORE_CHANGE, GateReport, batch_sensitivity
+from training.folder import EvaluationSet
+from training.gate import SCORE_CHANGE, GateReport, batch_sensitivity, compare
 from training.model import JointModel
 from training.quantise import Calibration, quantise
-from training.reexport import Int8Data, export_folder
+from training.reexport import Int8Job, export_again, export_int8
+from training.schema import Schema
 from training.weights import load_trained, round_to_half, torch_forward
 
 
@@ -128,54 +133,114 @@ def test_the_gate_sees_answers_that_move_with_batch_mates(tiny: Analyzer, texts:
     assert batch_sensitivity(tiny, texts) <= SCORE_CHANGE
 
 
-@pytest.mark.parametrize("losses", [(0.006, 0.0, 0.0), (0.0, 0.006, 0.0), (0.0, math.nan, 0.002)])
-def test_what_does_not_pass_the_gate_is_not_kept(
-    tiny_folder: Path,
-    tmp_path: Path,
-    corpus: list[AnnotatedDocument],
-    losses: tuple[float, float, float],
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_gate_sees_what_a_variant_loses(
+    tiny: Analyzer, corpus: list[AnnotatedDocument], schema: Schema
 ) -> None:
-    monkeypatch.setattr(reexport, "compare", lambda *given: GateReport(*losses))
+    def right(batch: Batch) -> TokenOutputs:
+        """Tags by the token and labels by the sum of the tokens: something to lose."""
+        outputs = tiny.run.passes.forward(batch)
+        sums = batch.input_ids.sum(axis=1)[:, None, None] % np.arange(7, 7 + outputs.label_values.shape[2])
+        values = np.broadcast_to(sums, outputs.label_values.shape).astype(np.float32)
+        return outputs._replace(label_values=values)
+
+    def worse(batch: Batch) -> TokenOutputs:
+        outputs = right(batch)
+        return outputs._replace(
+            tag_logits=np.roll(outputs.tag_logits, 1, axis=2), label_values=-outputs.label_values
+        )
+
+    good, bad = (Analyzer(tiny.config, tiny.tokenizer, forward) for forward in (right, worse))
+    plain = read(good, corpus, schema)
+    as_read = [
+        replace(
+            d, entities=tuple(Span(e.start, e.end, e.type) for e in a.entities or ()), cats=_best(r, schema)
+        )
+        for d, a, r in zip(corpus, good.analyze([d.document() for d in corpus]), plain.readings, strict=True)
+    ] * 6
+    gold = read(good, as_read, schema)
+    same = compare(good, good, gold, schema)
+    assert (same.span_f1_loss, same.label_f1_loss, same.passed) == (0.0, 0.0, True)
+    lost = compare(good, bad, gold, schema)
+    assert lost.span_f1_loss > 0.3
+    assert lost.label_f1_loss > 0.1
+    assert not lost.passed
+
+
+@pytest.mark.parametrize(
+    ("losses", "passed"),
+    [
+        ((0.006, 0.0, 0.0), False), ((0.0, 0.006, 0.0), False), ((0.0, math.nan, 0.002), False),
+        ((math.nan, math.nan, 0.0), False), ((math.nan, 0.001, 0.0), True), ((0.005, math.nan, 0.0), True),
+    ],
+)  # fmt: skip
+def test_what_passes_the_gate(losses: tuple[float, float, float], passed: bool) -> None:
+    assert GateReport(*losses).passed is passed
+
+
+@pytest.fixture
+def int8_job(corpus: list[AnnotatedDocument], tmp_path: Path) -> Int8Job:
+    file = tmp_path / "corpus.jsonl"
+    write_corpus(file, corpus)
+    sets = [EvaluationSet("dev", corpus, is_dev=True)]
+    return Int8Job(corpus, corpus, sets, {"ranges": [file], "gate": [file], "dev": [file]}, "embargo export")
+
+
+def test_what_does_not_pass_the_gate_is_not_kept(
+    tiny_folder: Path, tmp_path: Path, int8_job: Int8Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reexport, "compare", lambda *given: GateReport(0.006, 0.0, 0.0))
     with pytest.raises(TrainingError, match="gate is not passed"):
-        export_folder(tiny_folder, tmp_path / "int8", Int8Data(corpus, corpus))
-    assert list(tmp_path.iterdir()) == []
+        export_int8(tiny_folder, tmp_path / "int8", int8_job)
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus.jsonl"]
 
 
-def test_int8_that_passes_the_gate_is_a_complete_folder(
-    tiny_folder: Path, tmp_path: Path, corpus: list[AnnotatedDocument], monkeypatch: pytest.MonkeyPatch
+def test_int8_that_passes_the_gate_is_a_complete_folder_that_says_what_it_is(
+    tiny_folder: Path, tmp_path: Path, int8_job: Int8Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gate, "SPAN_F1_LOSS", 1.0)  # a model that was never trained has none to lose
-    report = export_folder(tiny_folder, tmp_path / "int8", Int8Data(corpus, corpus))
-    assert report is not None
+    report, metrics = export_int8(tiny_folder, tmp_path / "int8", int8_job)
     assert report.largest_score_change <= SCORE_CHANGE
+    assert list(metrics) == ["dev"]
     folder = ModelFolder.open(tmp_path / "int8")
     assert folder.config.graph_variant == "int8"
     assert "QAttention" in fused_operators(folder.path / "model.onnx")
-    assert Analyzer.load(folder).analyze([corpus[0].document()])[0].error is None
+    assert "The graph is int8." in (folder.path / "README.md").read_text(encoding="utf-8")
+    manifest = orjson.loads((folder.path / "manifest.json").read_bytes())
+    assert manifest["command"] == "test && embargo export"
+    assert list(manifest["data"]) == ["dev", "gate", "ranges"]
+    analyses = Analyzer.load(folder).analyze([int8_job.gate[0].document()])
+    assert analyses[0].error is None
+    with pytest.raises(TrainingError, match="is int8 already"):
+        export_again(tmp_path / "int8", tmp_path / "x")
 
 
 def test_an_exported_folder_is_complete_and_reads_the_same(
     tiny_folder: Path, tmp_path: Path, corpus: list[AnnotatedDocument]
 ) -> None:
-    assert export_folder(tiny_folder, tmp_path / "again") is None
+    export_again(tiny_folder, tmp_path / "again")
     folders = [ModelFolder.open(path) for path in (tiny_folder, tmp_path / "again")]
     documents = [document.document() for document in corpus]
     first, second = (Analyzer.load(folder).analyze(documents) for folder in folders)
     assert first == second
     with pytest.raises(TrainingError, match="exists already"):
-        export_folder(tiny_folder, tmp_path / "again")
+        export_again(tiny_folder, tmp_path / "again")
 
 
 def test_int8_without_documents_says_which_are_missing(
-    tiny_folder: Path, tmp_path: Path, corpus: list[AnnotatedDocument]
+    tiny_folder: Path, tmp_path: Path, int8_job: Int8Job
 ) -> None:
     with pytest.raises(TrainingError, match="got 0 documents to measure ranges on and 12 for the gate"):
-        export_folder(tiny_folder, tmp_path / "int8", Int8Data([], corpus))
+        export_int8(tiny_folder, tmp_path / "int8", replace(int8_job, ranges=[]))
+
+
+def _best(reading: Reading, schema: Schema) -> tuple[str, ...]:
+    """The labels whose logits are among the four greatest of a document."""
+    names = list(schema.labels)
+    return tuple(names[at] for at in np.argsort(-reading.label_logits())[:4])
 
 
 def test_a_folder_without_weights_says_so(tiny_folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
     (copy / "model.safetensors").unlink()
     with pytest.raises(TrainingError, match=r"no model\.safetensors"):
-        export_folder(copy, tmp_path / "x")
+        export_again(copy, tmp_path / "x")

@@ -19,7 +19,7 @@ from training.corpus import AnnotatedDocument, write_corpus
 from training.folder import EvaluationSet
 from training.job import TrainingJob, run_job
 from training.manifest import rehash
-from training.recalibrate import recalibrate
+from training.recalibrate import recalibrate, recalibrated
 from training.schema import Schema, load_schema, schema_of
 
 
@@ -133,7 +133,8 @@ def test_a_folder_is_calibrated_again_on_other_documents(
     other = tmp_path / "other.jsonl"
     write_corpus(other, corpus[:8])
     sets = [EvaluationSet(str(other), corpus[:8], is_dev=True)]
-    metrics = recalibrate(job.model_folder, tmp_path / "again", sets, [other], "embargo calibrate")
+    provenance = recalibrated(job.model_folder, [other], "embargo calibrate")
+    metrics = recalibrate(job.model_folder, tmp_path / "again", sets, provenance)
     assert list(metrics) == [str(other)]
     before, after = (
         orjson.loads((folder / "manifest.json").read_bytes())
@@ -145,7 +146,7 @@ def test_a_folder_is_calibrated_again_on_other_documents(
     assert after["command"] == "embargo train && embargo calibrate"
     assert (tmp_path / "again" / "curves.png").is_file()
     with pytest.raises(TrainingError, match="no dev documents"):
-        recalibrate(job.model_folder, tmp_path / "x", [], [], "")
+        recalibrate(job.model_folder, tmp_path / "x", [], provenance)
 
 
 def test_a_quantised_folder_is_calibrated_and_measured_with_its_own_graph(
@@ -162,7 +163,8 @@ def test_a_quantised_folder_is_calibrated_and_measured_with_its_own_graph(
     rehash(folder)
 
     sets = [EvaluationSet("dev", corpus, is_dev=True)]
-    recalibrate(folder, tmp_path / "again", sets, [job.data / "dev.jsonl"], "embargo calibrate")
+    provenance = recalibrated(folder, [job.data / "dev.jsonl"], "embargo calibrate")
+    recalibrate(folder, tmp_path / "again", sets, provenance)
     assert ModelFolder.open(tmp_path / "again").config.graph_variant == "int8"
     assert onnx.load(tmp_path / "again" / "model.onnx").producer_name == graph.producer_name
     assert "The graph is int8." in (tmp_path / "again" / "README.md").read_text(encoding="utf-8")

@@ -53,7 +53,7 @@ class Checkpoint:
         if saved["run_id"] != self.run_id:
             raise TrainingError(
                 f"{self.path} belongs to a run with other data, settings, start or code; go on with "
-                "those, choose another --name, or start over with --restart (make: RESTART=1)."
+                "those, give the result another name, or start over with --restart (make: RESTART=1)."
             )
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])

@@ -1,7 +1,7 @@
 """The `embargo` command. Imports torch only in the commands that train, measure or export."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,10 +9,11 @@ import typer
 from rich.console import Console
 
 from serving import cli as serving_cli
-from serving.errors import CorpusError, EmbargoError
+from serving.errors import CorpusError, EmbargoError, TrainingError
 from serving.score import cli as score_cli
 from serving.settings import RELEASED_MODEL, find_model
 from training import data_cli, experiments_cli
+from training.corpus import Split, split_file
 from training.data_cli import OWN_CORPUS, SchemaOption
 from training.inputs import (
     BASELINES,
@@ -24,10 +25,10 @@ from training.inputs import (
 )
 from training.progress import ProgressView, progress_bar
 from training.requirements import needs_training_extra
-from training.schema import load_schema, schema_of, schema_of_model
+from training.schema import Schema, load_schema, schema_of, schema_of_model
 
 if TYPE_CHECKING:
-    pass
+    from training.folder import EvaluationSet
 
 app = typer.Typer(help="Embargo reads sanctions news.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(data_cli.app, name="data")
@@ -103,12 +104,14 @@ def pretrain(
     from training.pretrain import PretrainConfig, Pretraining
     from training.unlabelled import draw_unlabelled
 
-    folder = BUILD / "runs" / output.name
+    if output.exists():
+        raise TrainingError(f"{output} exists already; choose another folder with -o, or remove it.")
+    settings = PretrainConfig.from_toml(config) if config else PretrainConfig()
+    documents = draw_unlabelled(texts, None, settings.seed, frozenset())
+    made_of = Provenance.now(command_line(), settings.seed, start, {"texts": texts})
+    folder = BUILD / "pretraining" / output.name
     if restart:
         shutil.rmtree(folder, ignore_errors=True)
-    settings = PretrainConfig.from_toml(config) if config else PretrainConfig()
-    made_of = Provenance.now(command_line(), settings.seed, start, {"texts": texts})
-    documents = draw_unlabelled(texts, None, settings.seed, frozenset())
     run = Pretraining(settings, [d.document() for d in documents], start, folder, made_of.code_hash())
     with ProgressView() as progress:
         state = run.run(progress)
@@ -194,18 +197,13 @@ def calibrate(
     """Fit a model's temperatures and thresholds again, on other dev documents, and measure it."""
     needs_training_extra()
     from serving.model_folder import ModelFolder
-    from training.corpus import split_file
-    from training.folder import EvaluationSet
-    from training.recalibrate import recalibrate
+    from training.recalibrate import recalibrate, recalibrated
 
     folder = find_model(model)
     schema = schema_of_model(ModelFolder.open(folder, verify=False).config)
-    corpora = [Path(word) for word in words(data)]
-    dev = [file for corpus in corpora if (file := split_file(corpus, "dev"))]
-    test = [file for corpus in corpora if (file := split_file(corpus, "test"))]
-    sets = [EvaluationSet(str(file), sound_documents(file, schema), file in dev) for file in dev + test]
+    sets, dev = _evaluation_sets(words(data), schema)
     with progress_bar("calibrating and measuring", None):
-        metrics = recalibrate(folder, output, sets, dev, command_line())
+        metrics = recalibrate(folder, output, sets, recalibrated(folder, dev, command_line()))
     _echo_metrics(metrics)
     typer.echo(f"Wrote {output}.")
 
@@ -215,30 +213,36 @@ def export(
     model: serving_cli.ModelOption = RELEASED_MODEL,
     output: Annotated[Path | None, typer.Option("-o", help="New model folder.")] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise; kept only if the gate passes.")] = False,
-    calibration_data: Annotated[
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Corpus folders, for int8: dev to fit thresholds on, test to measure on."),
+    ] = None,
+    ranges: Annotated[
         Path, typer.Option(help="Documents that the ranges of int8 are measured on.")
     ] = OWN_CORPUS / "train.jsonl",
-    gate_data: Annotated[Path, typer.Option(help="Documents that the int8 gate reads.")] = OWN_CORPUS
+    gate: Annotated[Path, typer.Option(help="Documents that the int8 gate reads.")] = OWN_CORPUS
     / "dev.jsonl",
 ) -> None:
     """Make a model folder again from its weights; int8 only through the accuracy gate."""
     needs_training_extra()
     from serving.model_folder import ModelFolder
-    from training.reexport import Int8Data, export_folder
+    from training.reexport import Int8Job, export_again, export_int8
 
     folder = find_model(model)
-    variant = "int8" if int8 else "fp32"
-    target = output or BUILD / "models" / f"{folder.name}-{variant}"
-    schema = schema_of_model(ModelFolder.open(folder, verify=False).config)
-    data = (
-        Int8Data(sound_documents(calibration_data, schema), sound_documents(gate_data, schema))
-        if int8
-        else None
-    )
-    with progress_bar(f"exporting {variant}", None):
-        report = export_folder(folder, target, data)
-    if report:
+    target = output or BUILD / "models" / f"{folder.name}-{'int8' if int8 else 'fp32'}"
+    if not int8:
+        with progress_bar("exporting", None):
+            export_again(folder, target)
+    else:
+        schema = schema_of_model(ModelFolder.open(folder, verify=False).config)
+        sets, dev = _evaluation_sets(words(data or [str(OWN_CORPUS)]), schema)
+        files = {"ranges": [ranges], "gate": [gate], "dev": dev}
+        documents = {role: sound_documents(files[role][0], schema) for role in ("ranges", "gate")}
+        job = Int8Job(**documents, sets=sets, files=files, command=command_line())
+        with progress_bar("quantising, calibrating and measuring", None):
+            report, metrics = export_int8(folder, target, job)
         typer.echo(report.line())
+        _echo_metrics(metrics)
     typer.echo(f"Wrote {target}.")
 
 
@@ -251,7 +255,21 @@ def main() -> None:
         raise SystemExit(1) from error
 
 
-def _echo_metrics(metrics: "Mapping[str, Mapping[str, Any]]") -> None:
+def _evaluation_sets(corpora: Sequence[str], schema: Schema) -> "tuple[list[EvaluationSet], list[Path]]":
+    """Dev and test of corpus folders, and the files of dev."""
+    from training.folder import EvaluationSet  # needs the training extra
+
+    def files(split: Split) -> list[Path]:
+        return [file for corpus in corpora if (file := split_file(Path(corpus), split))]
+
+    dev = files("dev")
+    sets = [
+        EvaluationSet(str(file), sound_documents(file, schema), file in dev) for file in dev + files("test")
+    ]
+    return sets, dev
+
+
+def _echo_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     for data, summary in metrics.items():
         spans, labels = summary["span_micro_f1"], summary["label_macro_f1"]
         typer.echo(f"{data}: strict span micro-F1 {spans}, label macro-F1 {labels}")

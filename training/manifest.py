@@ -40,6 +40,9 @@ class Provenance:
     Read before the run, as the code's is."""
     code: Mapping[str, str]
     """SHA-256 by source file."""
+    libraries: Mapping[str, str | None]
+    """Version by name."""
+    python: str
     pretraining: Mapping[str, Any] | None = None
     """What `embargo pretrain` says of the encoder that the run started from, if it made it."""
 
@@ -56,7 +59,8 @@ class Provenance:
             backbone,
             {role: file_hashes(paths) for role, paths in data.items()},
             {path.as_posix(): file_sha256(path) for path in _sources()},
-            _pretraining(Path(backbone)),
+            **environment(),
+            pretraining=_pretraining(Path(backbone)),
         )
 
     @classmethod
@@ -81,7 +85,8 @@ def write_manifest(folder: Path, provenance: Provenance) -> None:
         "data": provenance.data,
         "code": provenance.code,
         "pretraining": provenance.pretraining,
-        **environment(),
+        "libraries": provenance.libraries,
+        "python": provenance.python,
     }
     _dump(folder / FILES.manifest, manifest)
 

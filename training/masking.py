@@ -41,6 +41,8 @@ class TextWindows:
     @classmethod
     def of(cls, streams: Sequence[TokenStream], size: int, special: SpecialTokens) -> "TextWindows":
         """Documents one after another, a separator after each; the last, unfilled window is left out."""
+        if not streams:
+            raise TrainingError("there is no text that can be read; expected documents with words in them.")
         ids = np.concatenate([np.append(stream.ids, special.sep) for stream in streams])
         types = np.concatenate([np.append(stream.type_ids, 0) for stream in streams])
         begins = np.concatenate([np.append(~stream.continues, True) for stream in streams])

@@ -6,6 +6,8 @@ from "a capitalised word stood here" the encoder learns what case is worth.
 
 import hashlib
 import json
+import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,10 +26,12 @@ from serving.results import Document
 from serving.tokens import Tokenizer, TokenStream
 from training.backbone import choose_device, has_bfloat16, load_backbone
 from training.checkpoint import Checkpoint
+from training.learning_rate import share_of_rate
 from training.manifest import PRETRAINING, Provenance, environment
 from training.masking import MaskedBatch, TextWindows
 from training.toml_config import TomlConfig
 from training.train import Progress
+from training.weights import source_fingerprint
 
 _ENCODED_TOGETHER = 256
 
@@ -116,19 +120,22 @@ class Pretraining:
         if mask is None:
             raise TrainingError(f"{source} has no [MASK] token; expected an encoder like BERT.")
         self.mask = mask
-        self.windows = TextWindows.of(
-            _streams(texts, Tokenizer(self.backbone.tokenizer)),
-            config.window_size,
-            self.backbone.special_tokens,
-        )
+        streams = _streams(texts, Tokenizer(self.backbone.tokenizer))
+        self.unreadable = len(texts) - len(streams)
+        """Texts that are left out: empty, or no valid Unicode."""
+        self.windows = TextWindows.of(streams, config.window_size, self.backbone.special_tokens)
         self.steps = config.tokens // config.tokens_per_step
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: share_of_rate(step, self.steps, config.warmup_share)
+        )
         self.half = config.mixed_precision and has_bfloat16(self.device)
-        run_id = hashlib.sha256(json.dumps([asdict(config), source, code]).encode())
+        decided = [asdict(config), source, source_fingerprint(source), code]
+        run_id = hashlib.sha256(json.dumps(decided).encode())
         run_id.update(self.windows.ids.tobytes())
+        run_id.update(self.windows.type_ids.tobytes())
         self.checkpoint = Checkpoint(
             folder / "checkpoint.pt", run_id.hexdigest(), self.model, self.optimizer, self.schedule
         )
@@ -137,6 +144,12 @@ class Pretraining:
         """Read the budget of tokens; the encoder holds the weights then."""
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self.checkpoint.load(State())
+        progress(
+            state.steps_done,
+            self.steps,
+            f"{len(self.windows)} windows of {self.config.window_size} tokens, {self.unreadable} texts "
+            f"that cannot be read left out; {self.steps} steps on {self.device}\n",
+        )
         row_every = max(1, self.steps // 50)
         saved_at = time.monotonic()
         while state.steps_done < self.steps:
@@ -154,10 +167,15 @@ class Pretraining:
         return state
 
     def write(self, folder: Path, state: State, provenance: Provenance) -> None:
-        """Write the encoder as `transformers` has it, for `embargo train --from`."""
-        self.model.encoder.save_pretrained(folder)
-        self.backbone.tokenizer.save(str(folder / FILES.tokenizer))
-        (folder / FILES.tokenizer_settings).write_bytes(
+        """Write the encoder as `transformers` has it, for `embargo train --from`.
+
+        The folder appears only when it is complete.
+        """
+        partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        self.model.encoder.save_pretrained(partial)
+        self.backbone.tokenizer.save(str(partial / FILES.tokenizer))
+        (partial / FILES.tokenizer_settings).write_bytes(
             orjson.dumps(self.backbone.tokenizer_settings) + b"\n"
         )
         made = {
@@ -169,9 +187,10 @@ class Pretraining:
             "device": self.device.type,
             "settings": self.config,
             "masked_loss": state.history,
-            "weights_sha256": file_sha256(folder / FILES.weights),
+            "weights_sha256": file_sha256(partial / FILES.weights),
         }
-        (folder / PRETRAINING).write_bytes(orjson.dumps(made, option=orjson.OPT_INDENT_2) + b"\n")
+        (partial / PRETRAINING).write_bytes(orjson.dumps(made, option=orjson.OPT_INDENT_2) + b"\n")
+        os.replace(partial, folder)
 
     def _batch(self, step: int) -> MaskedBatch:
         """The windows of a step: all have their turn before one comes again."""
@@ -198,10 +217,6 @@ class Pretraining:
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         return float(loss.detach())
-
-    def _rate(self, step: int) -> float:
-        warmup = max(1, round(self.config.warmup_share * self.steps))
-        return min((step + 1) / warmup, max(0.0, (self.steps - step) / (self.steps - warmup + 1)))
 
 
 def _streams(texts: Sequence[Document], tokenizer: Tokenizer) -> list[TokenStream]:

@@ -12,28 +12,38 @@ from training.manifest import Provenance, file_hashes
 from training.weights import load_trained
 
 
+def recalibrated(folder: Path, dev_files: Sequence[Path], command: str) -> Provenance:
+    """What `folder` was made from, and then calibrated on by `command`."""
+    made = Provenance.of_manifest(folder)
+    return replace(
+        made, command=f"{made.command} && {command}", data={**made.data, "dev": file_hashes(dev_files)}
+    )
+
+
 def recalibrate(
-    folder: Path, target: Path, sets: Sequence[EvaluationSet], dev_files: Sequence[Path], command: str
+    folder: Path,
+    target: Path,
+    sets: Sequence[EvaluationSet],
+    provenance: Provenance,
+    *,
+    int8_graph: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Fit temperatures and thresholds on the dev sets, measure on all, write `target`.
 
-    Weights and graph, fp32 or int8, and what they were made from, are those of `folder`; its manifest
-    goes on with the new dev files and both commands. Returns the metrics by data set.
+    Weights are those of `folder`, and so is the graph, unless a quantised one takes its place.
+    Returns the metrics by data set.
     """
     opened = ModelFolder.open(folder)
     if not any(s.is_dev for s in sets):
         raise TrainingError("no dev documents to calibrate on; expected a corpus folder with dev.jsonl.")
     model, backbone, schema = load_trained(opened)
-    made = Provenance.of_manifest(folder)
-    provenance = replace(
-        made,
-        command=f"{made.command} && {command}",
-        data={**made.data, "dev": file_hashes(dev_files)},
-    )
+    config = opened.config
+    if int8_graph:
+        config = config.model_copy(update={"graph_variant": "int8"})
     kept = ("training.toml", "curves.json", "curves.png")
     extras = {name: _copy_of(folder / name) for name in kept if (folder / name).is_file()}
-    graph = _copy_of(folder / FILES.graph)
-    trained = TrainedModel(model, backbone, opened.config, schema, provenance, extras, graph)
+    graph = _copy_of(int8_graph or folder / FILES.graph)
+    trained = TrainedModel(model, backbone, config, schema, provenance, extras, graph)
     return write_folder(target, trained, sets)
 
 

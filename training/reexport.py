@@ -1,12 +1,12 @@
-"""A model folder with its graph made again from its weights, for example quantised."""
+"""A model folder with its graph made again from its weights: the same, or quantised."""
 
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import orjson
+from typing import Any
 
 from serving.analyzer import Analyzer
 from serving.errors import TrainingError
@@ -16,75 +16,100 @@ from serving.results import Document
 from training.corpus import AnnotatedDocument
 from training.evaluate import read
 from training.export import export_graph, fused_graph, write_graph
+from training.folder import EvaluationSet
 from training.gate import GateReport, compare
-from training.manifest import rehash
+from training.manifest import Provenance, file_hashes, rehash
 from training.model import JointModel
 from training.quantise import Calibration, quantise
+from training.recalibrate import recalibrate
 from training.schema import schema_of_model
 from training.weights import load_trained
 
-_CALIBRATION_DOCUMENTS = 256
+_RANGE_DOCUMENTS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Int8Data:
-    """Documents that int8 needs: to measure the ranges of activations on, and to pass the gate."""
+class Int8Job:
+    """What int8 needs: documents to measure ranges on, to pass the gate, to calibrate and measure on."""
 
-    calibration: Sequence[AnnotatedDocument]
+    ranges: Sequence[AnnotatedDocument]
+    """Documents that the ranges of activations are measured on, some of them."""
     gate: Sequence[AnnotatedDocument]
+    sets: Sequence[EvaluationSet]
+    """Measured for card and metrics; label thresholds are fitted anew on those that are dev sets."""
+    files: Mapping[str, Sequence[Path]]
+    """Where all these come from: ranges, gate, dev."""
+    command: str
 
     def sample(self) -> list[Document]:
-        """Documents for calibration, spread over all of them."""
-        step = max(1, -(-len(self.calibration) // _CALIBRATION_DOCUMENTS))
-        return [document.document() for document in self.calibration[::step]]
+        """Documents for the ranges, spread over all of them."""
+        step = max(1, -(-len(self.ranges) // _RANGE_DOCUMENTS))
+        return [document.document() for document in self.ranges[::step]]
 
 
-def export_folder(folder: Path, target: Path, int8: Int8Data | None = None) -> GateReport | None:
-    """Write `target`, a complete folder like `folder` with a new graph, fp32 or int8.
-
-    Returns the gate's report for int8. Raises TrainingError if there are no weights, or if int8
-    does not pass the gate; then nothing is left at `target`.
-    """
-    opened = ModelFolder.open(folder)
-    if target.exists():
-        raise TrainingError(f"{target} exists already; choose another folder with -o, or remove it.")
-    model, _, _ = load_trained(opened)
-
+def export_again(folder: Path, target: Path) -> None:
+    """Write `target`, like `folder` with its fp32 graph made again. Raises TrainingError if it cannot."""
+    model, _, _ = load_trained(_checked(folder, target))
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(folder, partial)
     try:
-        report = None
-        if int8:
-            report = _write_int8(model, opened, partial / FILES.graph, int8)
-        else:
-            export_graph(model, partial / FILES.graph)
-        config = orjson.loads((partial / FILES.config).read_bytes())
-        config["embargo"]["graph_variant"] = "int8" if int8 else "fp32"
-        (partial / FILES.config).write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2) + b"\n")
+        export_graph(model, partial / FILES.graph)
         rehash(partial)
         os.replace(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return report
 
 
-def _write_int8(model: JointModel, opened: ModelFolder, path: Path, data: Int8Data) -> GateReport:
-    """Write the quantised graph. Raises TrainingError without documents, or at the gate."""
-    if not data.calibration or not data.gate:
+def export_int8(
+    folder: Path, target: Path, job: Int8Job
+) -> tuple[GateReport, Mapping[str, Mapping[str, Any]]]:
+    """Write `target`, the model of `folder` in int8, calibrated and measured as it ships.
+
+    Returns the gate's report and the metrics by data set. Raises TrainingError if there are no weights
+    or documents, or if the gate is not passed; then nothing is left at `target`.
+    """
+    opened = _checked(folder, target)
+    if not job.ranges or not job.gate:
         raise TrainingError(
-            f"int8 got {len(data.calibration)} documents to measure ranges on and {len(data.gate)} for the "
-            "gate, expected some of each; name corpus files with --calibration-data and --gate-data."
+            f"int8 got {len(job.ranges)} documents to measure ranges on and {len(job.gate)} for the gate, "
+            "expected some of each; name corpus files with --ranges and --gate."
         )
+    model, _, _ = load_trained(opened)
+    with tempfile.TemporaryDirectory() as scratch:
+        graph = Path(scratch) / FILES.graph
+        report = _quantise(model, opened, graph, job)
+        if not report.passed:
+            raise TrainingError(f"{report.line()}: the gate is not passed, nothing was kept.")
+        made = Provenance.of_manifest(folder)
+        provenance = replace(
+            made,
+            command=f"{made.command} && {job.command}",
+            data={**made.data, **{role: file_hashes(files) for role, files in job.files.items()}},
+        )
+        metrics = recalibrate(folder, target, job.sets, provenance, int8_graph=graph)
+    return report, metrics
+
+
+def _checked(folder: Path, target: Path) -> ModelFolder:
+    opened = ModelFolder.open(folder)
+    if target.exists():
+        raise TrainingError(f"{target} exists already; choose another folder with -o, or remove it.")
+    if opened.config.graph_variant != "fp32":
+        raise TrainingError(
+            f"{folder} is {opened.config.graph_variant} already; expected the fp32 folder it was made from."
+        )
+    return opened
+
+
+def _quantise(model: JointModel, opened: ModelFolder, path: Path, job: Int8Job) -> GateReport:
+    """Write the quantised graph to `path` and set it beside the one of `opened`."""
     reference = Analyzer.load(opened)
     graph = fused_graph(model)
     calibration = Calibration(graph)
-    Analyzer(opened.config, reference.tokenizer, calibration).read(data.sample())
+    Analyzer(opened.config, reference.tokenizer, calibration).read(job.sample())
     write_graph(quantise(graph, calibration.ranges), path)
 
     candidate = Analyzer(opened.config, reference.tokenizer, onnx_forward(path))
     schema = schema_of_model(opened.config)
-    report = compare(reference, candidate, read(reference, data.gate, schema), schema)
-    if not report.passed:
-        raise TrainingError(f"{report.line()}: the gate is not passed, nothing was kept.")
-    return report
+    return compare(reference, candidate, read(reference, job.gate, schema), schema)

@@ -22,6 +22,7 @@ from training.config import TrainConfig
 from training.data import Epochs, TrainingData
 from training.evaluate import evaluate, read
 from training.examples import Batcher, TrainingBatch
+from training.learning_rate import share_of_rate
 from training.model import JointModel, document_logits
 from training.schema import Schema
 from training.teacher import Teachers, teacher_files
@@ -112,7 +113,9 @@ class Training:
         self.epochs = max(self.config.epochs, least)
         self.steps = sum(len(self.data.plan(epoch).groups) for epoch in range(self.epochs))
         self.optimizer = self._optimizer()
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: share_of_rate(step, self.steps, self.config.warmup_share)
+        )
         self.state = State()
         self.checkpoint = Checkpoint(
             run.folder / "checkpoint.pt", run.run_id(), self.model, self.optimizer, self.schedule
@@ -215,10 +218,6 @@ class Training:
         layers: int = self.model.encoder.config.num_hidden_layers
         at = re.search(r"\.layers?\.(\d+)\.", name)
         return layers - 1 - int(at[1]) if at else layers
-
-    def _rate(self, step: int) -> float:
-        warmup = max(1, round(self.config.warmup_share * self.steps))
-        return min((step + 1) / warmup, max(0.0, (self.steps - step) / (self.steps - warmup + 1)))
 
     def _save_now_and_then(self) -> None:
         if time.monotonic() - self._saved_at > 60 * self.config.checkpoint_minutes:
