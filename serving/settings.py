@@ -37,7 +37,9 @@ class Settings(BaseSettings):
         200_000, ge=1, description="Tokens that may wait for an answer, by estimate; beyond it: 429."
     )
     head_seconds: float = Field(10, gt=0, description="Seconds in which a request's head must have arrived.")
-    body_seconds: float = Field(30, gt=0, description="Seconds in which a body must have arrived.")
+    body_seconds: float = Field(
+        30, gt=0, description="Seconds in which a body, or a line of a stream, must have arrived."
+    )
     answer_seconds: float = Field(300, gt=0, description="Seconds in which a request is answered, or 503.")
     drain_seconds: float = Field(
         0, ge=0, description="On SIGTERM, seconds of not ready before no more requests are taken."
