@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from benchmarks.command import run_command
 from benchmarks.controller import DEV, Setting, run
 from benchmarks.line_up import line_up
 from benchmarks.plots import plot
@@ -15,7 +16,7 @@ from benchmarks.prepare import checkpoint_folder, plain_graph, spacy_pipeline, t
 from benchmarks.report import Reference, report, save, table
 from benchmarks.work import FULL, QUICK, Slice, slices
 from serving.api import model_identity
-from serving.errors import CorpusError, EmbargoError
+from serving.errors import CorpusError
 from serving.forward import available_cpus
 from serving.model_folder import ModelFolder
 from serving.settings import RELEASED_MODEL, find_model
@@ -116,8 +117,4 @@ def _cpu() -> str:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(bench)
-    except EmbargoError as error:
-        typer.echo(f"bench: {error}", err=True)
-        raise SystemExit(1) from error
+    run_command(bench)

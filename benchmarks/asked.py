@@ -1,6 +1,6 @@
 """What the service is asked in its measurements, and whether it answered as the engine does."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ from training.schema import Schema
 
 BATCH = 32
 WORDS = 500
+_READ: tuple[Split, ...] = ("dev", "train")
+"""Of a corpus, for speed: never a test set."""
 SameOrNot = Literal["same", "close", "other"]
 _CLOSE = 1e-3 + 1e-9
 """The contract's word on scores; both are rounded to three decimals."""
@@ -23,18 +25,13 @@ def documents(corpus: Path, schema: Schema, count: int, of_a_length: int, seed: 
     """Articles of mixed lengths, and texts of 500 words; the same for the same seed."""
     articles = [
         article
-        for split in splits(corpus)
+        for split in _READ
         if (file := split_file(corpus, split))
         for article in sound_documents(file, schema)
     ]
     size = Size(0, (count,), 0, (WORDS,), of_a_length * WORDS, 1, 1, None)
     made = {slice.name: slice for slice in slices(articles, size, seed)}
     return made[f"mixed_{count}"], made[f"words_{WORDS}"]
-
-
-def splits(corpus: Path) -> tuple[Split, ...]:
-    """Those that may be read for speed: never a test set."""
-    return ("dev", "train")
 
 
 def calls_of(documents: Sequence[Document], size: int) -> list[list[dict[str, Any]]]:
@@ -54,6 +51,14 @@ def compare(expected: str, got: str) -> SameOrNot:
         return "same"
     want, have = orjson.loads(expected), orjson.loads(got)
     return "close" if _close(want, have) else "other"
+
+
+def faults(answers: Mapping[str, int], beside_the_engine: Mapping[str, int], allowed: Set[str]) -> list[str]:
+    """What should not be among the answers: statuses that are not allowed, words not the engine's."""
+    found = [f"{count:,} x {status}" for status, count in answers.items() if status not in allowed]
+    if other := beside_the_engine.get("other"):
+        found.append(f"{other:,} answers that are not the engine's")
+    return found
 
 
 def _close(want: Any, have: Any) -> bool:

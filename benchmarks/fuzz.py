@@ -20,6 +20,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import run_command
 from benchmarks.exchange import Answer, BrokenOff, Link
 from benchmarks.fuzzed import NDJSON, Fuzzed, fuzzed
 from benchmarks.http import OUTPUT
@@ -84,10 +85,8 @@ def fuzz(
             with progress_bar("requests", len(numbers)) as progress:
                 outcome = uvloop.run(send(served.port, seed, numbers, progress))
             seconds = time.perf_counter() - began
-            if not served.is_alive:
-                outcome.fault("the service has stopped", numbers[-1])
-            elif left := _left(served):
-                outcome.fault(f"{left:g} tokens are left in the line", numbers[-1])
+            if wrong := wrong_at_the_end(served):
+                outcome.fault(wrong, numbers[-1])
     found = report(outcome, seed, len(numbers), seconds)
     output.mkdir(parents=True, exist_ok=True)
     (output / "fuzz.json").write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n")
@@ -102,6 +101,17 @@ def _tiny_model(scratch: Path) -> Path:
     from benchmarks.tiny_model import tiny_model_in  # needs the training extra
 
     return tiny_model_in(scratch)
+
+
+def wrong_at_the_end(served: Served) -> str | None:
+    """What should not be so after the last answer."""
+    if not served.is_alive:
+        return "the service has stopped"
+    try:
+        left = _left(served)
+    except OSError:
+        return "the service does not answer"
+    return f"{left:g} tokens are left in the line" if left else None
 
 
 def _left(served: Served) -> float:
@@ -199,8 +209,4 @@ def table(found: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(fuzz)
-    except EmbargoError as error:
-        typer.echo(f"fuzz: {error}", err=True)
-        raise SystemExit(1) from error
+    run_command(fuzz)

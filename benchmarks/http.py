@@ -3,7 +3,8 @@
 Engine and service have the same CPUs, all but the last; whoever calls the service runs on that one
 (benchmarks/load.py), so that its cost is in no figure of the service. It is reported all the same:
 on a machine with one CPU it cannot be kept out. Turns follow one another, so that whatever else the machine
-does falls on all; ratios are taken round by round.
+does falls on all; ratios are taken round by round. Fails if any request was refused, broken off or
+answered otherwise than by the engine: what was not read must not count as read.
 """
 
 import math
@@ -22,7 +23,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.asked import BATCH, WORDS, bodies_of, calls_of, compare, documents
+from benchmarks.asked import BATCH, WORDS, bodies_of, calls_of, compare, documents, faults
+from benchmarks.command import run_command
 from benchmarks.process import WorkerProcess
 from benchmarks.rounds import Ratio
 from benchmarks.served import Served, beside, divided_cpus
@@ -41,7 +43,12 @@ _CALLERS = 2
 """Of batches, in process as over HTTP: while one is answered the other is read."""
 _CLIENTS = 64
 _SETTLE_SECONDS = 0.3
+_ALLOWED = {"200"}
 _TARGETS = {"batches": 0.95, "singles": 0.85, "latency": 1.3}
+
+
+class HttpError(EmbargoError):
+    """What was timed was not all done."""
 
 
 @dataclass(slots=True)
@@ -67,7 +74,10 @@ def http(
     seed: Annotated[int, typer.Option(help="Which articles are drawn.")] = 13,
     output: Annotated[Path, typer.Option("-o", help="Folder of the report.")] = OUTPUT,
 ) -> None:
-    """Throughput of batches and of many clients, and latency on an idle server, beside the engine's own."""
+    """Throughput of batches and of many clients, and latency on an idle server, beside the engine's own.
+
+    Exit code 1 if anything was not answered as the engine does.
+    """
     folder = ModelFolder.open(find_model(model))
     mixed, long = documents(data, schema_of_model(folder.config), count, calls, seed)
     measured_on, called_from = divided_cpus()
@@ -92,11 +102,14 @@ def http(
         "rounds": rounds,
         **report(measured, len(mixed.documents)),
         "answers_beside_the_engine": same,
+        "faults": faults(measured.answers, same, _ALLOWED),
     }
     output.mkdir(parents=True, exist_ok=True)
     (output / "http.json").write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n")
     Console().print(table(found))
     typer.echo(f"Wrote {output}/http.json.")
+    if found["faults"]:
+        raise HttpError(f"{'; '.join(found['faults'])}: no figure of this run holds")
 
 
 def hand_over(engine: WorkerProcess, load: WorkerProcess, mixed: Slice, long: Slice) -> None:
@@ -213,12 +226,12 @@ def table(found: dict[str, Any]) -> Table:
         f"{latency['p99_of_engine']:.3f}",
         f"≤ {_TARGETS['latency']}",
     )
+    for status, number in sorted(found["answers"].items()):
+        made.add_row(f"answered {status}", "", f"{number:,}", "", "")
+    for kind, number in found["answers_beside_the_engine"].items():
+        made.add_row(f"as the engine: {kind}", "", f"{number:,}", "", "")
     return made
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(http)
-    except EmbargoError as error:
-        typer.echo(f"http: {error}", err=True)
-        raise SystemExit(1) from error
+    run_command(http)

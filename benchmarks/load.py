@@ -9,13 +9,14 @@
 | `{"do": "one", "name": "single", "number": 0}` | `{"seconds": …}` |
 | `{"do": "closed", "name": "single", "clients": 64}` | `{"seconds", "cpu_seconds", "answers"}` |
 | `{"do": "lasting", "name": "single", "clients": 64, "seconds": 30}` | the same |
-| `{"do": "arriving", "name": "single", "rate": 30.0, "seconds": 300}` | the same, and `"in_time"` |
+| `{"do": "arriving", "name": "single", "rate": 30.0, "seconds": 300}` | the same, and two more |
 | `{"do": "found", "name": "single"}` | `{"found": [[number, body, count]]}`, answers of 200 |
 
 `answers` counts by status: `{"200": 64}`; beside numbers there are `broken off`, and
 `429 without Retry-After`. In `closed` each client asks as soon as it has its answer, until every body
 was sent once; in `lasting` until the time is over; in `arriving` requests come at a rate, whatever becomes of
-those before (as callers do who know nothing of one another).
+those before (as callers do who know nothing of one another): `in_time` are the answers of 200 that came
+before the last arrival, `arriving_seconds` after the first.
 """
 
 import asyncio
@@ -91,12 +92,12 @@ class Load:
         return self._timed(self._clients(name, numbers, clients, answers), answers)
 
     def arriving(self, name: str, rate: float, seconds: float) -> dict[str, Any]:
-        """So many a second; `in_time` are the answers of 200 that came before the last arrival."""
+        """So many a second, as far as this process keeps up: `arriving_seconds` are those that it took."""
         answers: Counter[str] = Counter()
-        in_time = 0
+        in_time, arriving_seconds = 0, 0.0
 
         async def arrive() -> None:
-            nonlocal in_time
+            nonlocal in_time, arriving_seconds
             began = time.perf_counter()
             asking = set()
             for number in range(int(rate * seconds)):
@@ -104,10 +105,11 @@ class Load:
                 task = asyncio.ensure_future(self._ask(name, number % len(self._requests[name]), answers))
                 asking.add(task)
                 task.add_done_callback(asking.discard)
-            in_time = answers["200"]
+            in_time, arriving_seconds = answers["200"], time.perf_counter() - began
             await asyncio.gather(*asking)
 
-        return {**self._timed(arrive(), answers), "in_time": in_time}
+        timed = self._timed(arrive(), answers)
+        return {**timed, "in_time": in_time, "arriving_seconds": arriving_seconds}
 
     def found(self, name: str) -> dict[str, Any]:
         """The answers of 200 since this was last asked."""

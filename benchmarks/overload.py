@@ -18,8 +18,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.asked import bodies_of, calls_of, compare, documents
+from benchmarks.asked import bodies_of, calls_of, compare, documents, faults
+from benchmarks.command import run_command
 from benchmarks.http import CORPUS, OUTPUT
+from benchmarks.memory import MIB
 from benchmarks.process import WorkerProcess
 from benchmarks.served import Served, beside, divided_cpus
 from benchmarks.work import Slice
@@ -32,8 +34,7 @@ from training.schema import schema_of_model
 _CLIENTS = 64
 _WATCH_SECONDS = 1.0
 _GOODPUT = 0.9
-_REFUSALS = {"200", "429"}
-_MIB = 1 << 20
+_ALLOWED = {"200", "429"}
 
 
 class OverloadError(EmbargoError):
@@ -88,25 +89,31 @@ def _overloaded(
     load.ask("take", name="singles", bodies=bodies_of(calls_of(mixed.documents, 1)))
     load.ask("lasting", name="singles", clients=_CLIENTS, seconds=peak_seconds / 4)  # warms
     peak = load.ask("lasting", name="singles", clients=_CLIENTS, seconds=peak_seconds)
-    rate = peak["answers"]["200"] / peak["seconds"]
+    rate = peak["answers"].get("200", 0) / peak["seconds"]
+    if not rate:
+        raise OverloadError(
+            f"expected a peak to measure by, got no answer 200 in {peak['seconds']:.1f} s but "
+            f"{peak['answers']}; the log of the service says why."
+        )
     # What the first of many callers at once take is there for the rest of the run: it comes before the start.
     load.ask("arriving", name="singles", rate=factor * rate, seconds=peak_seconds / 4)
-    with Memory(served) as memory:
+    with MemoryWatch(served) as memory:
         arrived = load.ask("arriving", name="singles", rate=factor * rate, seconds=seconds)
+    goodput = arrived["in_time"] / arrived["arriving_seconds"]
     return {
-        "seconds": seconds,
+        "seconds": arrived["arriving_seconds"],
         "peak_per_second": rate,
         "arriving_per_second": factor * rate,
         "answers": arrived["answers"],
-        "goodput_per_second": arrived["in_time"] / seconds,
-        "goodput_of_peak": arrived["in_time"] / seconds / rate,
+        "goodput_per_second": goodput,
+        "goodput_of_peak": goodput / rate,
         "load_cpu_share": arrived["cpu_seconds"] / arrived["seconds"],
         "rss_bytes": memory.report(),
         "alive": served.is_alive,
     }
 
 
-class Memory:
+class MemoryWatch:
     """Looks at the memory of the service once a second."""
 
     def __init__(self, served: Served) -> None:
@@ -115,7 +122,7 @@ class Memory:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> "Memory":
+    def __enter__(self) -> "MemoryWatch":
         self._thread.start()
         return self
 
@@ -141,10 +148,7 @@ def _compared(load: WorkerProcess, expected: list[str]) -> dict[str, int]:
 
 def broken_promises(found: dict[str, Any]) -> list[str]:
     """What a user could complain of; the goodput is a figure, not a promise."""
-    answers = found["answers"]
-    broken = [f"{count} x {status}" for status, count in answers.items() if status not in _REFUSALS]
-    if other := found["answers_beside_the_engine"].get("other"):
-        broken.append(f"{other} answers that are not the engine's")
+    broken = faults(found["answers"], found["answers_beside_the_engine"], _ALLOWED)
     if not found["alive"]:
         broken.append("the service has stopped")
     return broken
@@ -154,20 +158,16 @@ def table(found: dict[str, Any]) -> Table:
     """For the terminal."""
     made = Table("overload", "", box=None, show_header=False)
     made.add_row("peak", f"{found['peak_per_second']:.1f} documents/s")
-    made.add_row("arriving", f"{found['arriving_per_second']:.1f} documents/s, {found['seconds']:g} s")
+    made.add_row("arriving", f"{found['arriving_per_second']:.1f} documents/s, {found['seconds']:.1f} s")
     for status, count in sorted(found["answers"].items()):
         made.add_row(f"answered {status}", f"{count:,}")
     for kind, count in found["answers_beside_the_engine"].items():
         made.add_row(f"as the engine: {kind}", f"{count:,}")
     made.add_row("goodput", f"{found['goodput_of_peak']:.3f} of the peak (target ≥ {_GOODPUT})")
     memory = found["rss_bytes"]
-    made.add_row("memory", " → ".join(f"{memory[at] / _MIB:.0f}" for at in ("start", "most", "end")) + " MiB")
+    made.add_row("memory", " → ".join(f"{memory[at] / MIB:.0f}" for at in ("start", "most", "end")) + " MiB")
     return made
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(overload)
-    except EmbargoError as error:
-        typer.echo(f"overload: {error}", err=True)
-        raise SystemExit(1) from error
+    run_command(overload)

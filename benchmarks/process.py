@@ -33,7 +33,7 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=_environment(threads),
+                env=environment(threads),
                 bufsize=0,
             )
 
@@ -110,7 +110,7 @@ class WorkerProcess:
         return SystemFailed(f"{do}: the process ended with status {status}: {last} (more in {self._log})")
 
 
-def _environment(threads: int) -> dict[str, str]:
+def environment(threads: int) -> dict[str, str]:
     """The same budget under every name that libraries look for it; packages are the project's."""
     here = str(Path(__file__).parent.parent)
     return {

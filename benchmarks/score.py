@@ -22,8 +22,10 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from benchmarks.command import run_command
+from benchmarks.memory import MIB, Memory
 from serving.analyzer import Analyzer
-from serving.errors import CorpusError, EmbargoError
+from serving.errors import CorpusError
 from serving.forward import available_cpus
 from serving.model_folder import ModelFolder
 from serving.results import Document
@@ -33,7 +35,15 @@ from serving.settings import RELEASED_MODEL, find_model
 _CORPUS = Path("datasets/sanctions-news/train.jsonl")
 _WARM_UP = 64
 """Documents that the engine reads before the clock starts."""
-_COMMAND = "from training.cli import main; main()"
+_COMMAND = """
+from benchmarks.memory import Memory
+from training.cli import main
+try:
+    main()
+finally:
+    print(Memory.of().peak)
+"""
+"""`embargo`, and at last the most bytes that it held."""
 
 
 def score(
@@ -47,7 +57,7 @@ def score(
     """Time the engine and `embargo score` on the same documents, by turns."""
     folder = find_model(model)
     if engine:
-        sys.stdout.write("{} {}\n".format(*_engine_seconds(folder, engine)))
+        sys.stdout.write("{} {} {}\n".format(*_engine_seconds(folder, engine), Memory.of().peak))
         return
     with tempfile.TemporaryDirectory() as made:
         corpus, nothing = Path(made, "corpus.jsonl"), Path(made, "nothing.jsonl")
@@ -59,7 +69,7 @@ def score(
         found: dict[str, list[Cost]] = {"engine": [], "score": [], "start": []}
         for turn in range(rounds):
             timed, whole = _run(["-m", "benchmarks.score", "--model", str(folder), "--engine", str(corpus)])
-            seconds, cpu_seconds = map(float, timed.split())
+            seconds, cpu_seconds = map(float, timed.split()[:2])
             found["engine"].append(Cost(seconds, cpu_seconds, whole.peak_rss_mib))
             for name, given in (("start", nothing), ("score", corpus)):
                 out = Path(made, f"{name}{turn}", output)
@@ -109,7 +119,7 @@ def _engine_seconds(model: Path, corpus: Path) -> tuple[float, float]:
 def texts(files: Sequence[Path]) -> Iterator[str]:
     """Texts of corpora, again and again with their sentences in another order, so that none comes twice."""
     given = [orjson.loads(line)["text"] for file in files for line in file.read_bytes().splitlines()]
-    seen: set[str] = set()
+    seen: set[int] = set()
     turn = 0
     while True:
         made = len(seen)
@@ -117,8 +127,8 @@ def texts(files: Sequence[Path]) -> Iterator[str]:
             cuts = sentences(text)
             at = cuts[turn][0] if turn < len(cuts) else 0
             turned = f"{text[at:]}\n{text[:at]}".strip()
-            if turned not in seen:
-                seen.add(turned)
+            if (digest := hash(turned)) not in seen:
+                seen.add(digest)
                 yield turned
         turn += 1
         if len(seen) == made:
@@ -126,22 +136,24 @@ def texts(files: Sequence[Path]) -> Iterator[str]:
 
 
 def _run(arguments: Sequence[str]) -> tuple[str, Cost]:
-    """Python with these arguments: what it printed, and what it took. Raises CorpusError if it fails."""
+    """Python with these arguments: what it printed, its peak of memory in bytes as the last word, and what
+    it took. Raises CorpusError if it fails.
+    """
     started = time.perf_counter()
     with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        printed = process.stdout.read()
+        try:
+            printed = process.stdout.read()
+        except BaseException:
+            process.kill()  # whoever leaves here does not wait for a corpus to be scored
+            raise
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise CorpusError(f"{' '.join(arguments)} ended with status {process.returncode}")
     seconds = time.perf_counter() - started
-    return printed, Cost(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    return printed, Cost(seconds, used.ru_utime + used.ru_stime, int(printed.split()[-1]) / MIB)
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(score)
-    except EmbargoError as error:
-        typer.echo(f"benchmarks.score: {error}", err=True)
-        raise SystemExit(1) from error
+    run_command(score)

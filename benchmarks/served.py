@@ -5,12 +5,13 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 
-from benchmarks.process import WorkerProcess
+from benchmarks.memory import Memory
+from benchmarks.process import WorkerProcess, environment
 from benchmarks.protocol import SystemFailed
 from serving.forward import available_cpus
 
@@ -39,29 +40,24 @@ class Served:
             self.port: int = free.getsockname()[1]
         # Before anything is imported: libraries count CPUs when they are.
         code = f"import os; os.sched_setaffinity(0, {list(cpus)}); from training.cli import main; main()"
-        command = [sys.executable, "-c", code, "serve", "--model", str(model), "--port", str(self.port)]
-        others = {name: value for name, value in os.environ.items() if not name.startswith("EMBARGO_")}
-        chosen = {f"EMBARGO_{name.upper()}": value for name, value in settings.items()}
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as errors:
-            self._process = subprocess.Popen(
-                command,
-                env={**others, "PYTHONPATH": str(Path(__file__).parent.parent), **chosen},
-                stdout=errors,
-                stderr=errors,
-            )
+        self._command = [sys.executable, "-c", code, "serve", "--model", str(model), "--port", str(self.port)]
+        # As the engine's process has it, which it is compared with.
+        others = {n: value for n, value in environment(len(cpus)).items() if not n.startswith("EMBARGO_")}
+        self._environment = others | {f"EMBARGO_{name.upper()}": value for name, value in settings.items()}
 
     def __enter__(self) -> "Served":
-        """Wait until it is ready. Raises SystemFailed if it ends, or does not become ready."""
-        until = time.monotonic() + _READY_SECONDS
-        while self.is_alive and time.monotonic() < until:
-            try:
-                self.get("/readyz")
-                return self
-            except (urllib.error.URLError, ConnectionError):
-                time.sleep(0.1)
-        self.__exit__()
-        raise SystemFailed(f"the service did not become ready; its log is {self._log}")
+        """Start it and wait until it is ready. Raises SystemFailed if it ends, or does not become ready."""
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, stdout=errors, stderr=errors
+            )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
 
     def __exit__(self, *unused: object) -> None:
         self._process.terminate()
@@ -71,15 +67,28 @@ class Served:
             self._process.kill()
             self._process.wait()
 
+    def _wait_until_ready(self) -> None:
+        until = time.monotonic() + _READY_SECONDS
+        while self.is_alive and time.monotonic() < until:
+            try:
+                self.get("/readyz")
+                return
+            except OSError:
+                time.sleep(0.1)
+        raise SystemFailed(f"the service did not become ready; its log is {self._log}")
+
     @property
     def is_alive(self) -> bool:
         """Whether the process runs."""
         return self._process.poll() is None
 
     def get(self, path: str) -> str:
-        """What a GET answers. Raises URLError or ConnectionError where it is not 200."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
-            content: bytes = answer.read()
+        """What a GET answers. Raises OSError where that is not 200, or not whole."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
+                content: bytes = answer.read()
+        except HTTPException as error:
+            raise ConnectionError(f"{path}: no whole answer ({error!r})") from error
         return content.decode()
 
     def metric(self, name: str) -> float:
@@ -88,7 +97,5 @@ class Served:
         return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
     def rss_bytes(self) -> int:
-        """Memory that the process holds now."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
-        (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
-        return int(line.split()[1]) * 1024
+        """Memory that the process holds now; 0 once it has ended."""
+        return Memory.of(self._process.pid).resident

@@ -17,7 +17,8 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from benchmarks.memory import Memory
+from benchmarks.command import run_command
+from benchmarks.memory import MIB, Memory
 from benchmarks.work import of_length, shuffled
 from serving.analyzer import Analyzer
 from serving.errors import EmbargoError
@@ -72,7 +73,7 @@ def run(
     order = random.Random(seed)
     texts = shuffled(articles, order)
     made = (Document(of_length(texts, _words(order))) for _ in range(documents))
-    loaded = Memory.now()
+    loaded = Memory.of()
     after_settling = loaded
     began, tokens, read = time.perf_counter(), 0, 0
     while call := list(islice(made, order.randint(1, _MOST_IN_A_CALL))):
@@ -82,22 +83,23 @@ def run(
             assert analysis.coverage is not None  # what has no error has all else
             tokens += analysis.coverage.tokens
         if read < settled <= read + len(call):
-            after_settling = Memory.now()
+            after_settling = Memory.of()
         read += len(call)
         progress(read)
-    end = Memory.now()
+    end = Memory.of()
+    resident_mb = {
+        "loaded": loaded.resident // MIB,
+        f"after_{settled}": after_settling.resident // MIB,
+        "end": end.resident // MIB,
+        "peak": end.peak // MIB,
+    }
     return {
         "documents": read,
         "tokens": tokens,
         "seconds": round(time.perf_counter() - began),
         "threads": analyzer.run.scheduler.threads,
-        "resident_mb": {
-            "loaded": loaded.resident,
-            f"after_{settled}": after_settling.resident,
-            "end": end.resident,
-            "peak": end.peak,
-        },
-        "growth": round(end.resident / after_settling.resident - 1, 4),
+        "resident_mb": resident_mb,
+        "growth": round(resident_mb["end"] / resident_mb[f"after_{settled}"] - 1, 4),
     }
 
 
@@ -106,8 +108,4 @@ def _words(order: random.Random) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(soak)
-    except EmbargoError as error:
-        typer.echo(f"soak: {error}", err=True)
-        raise SystemExit(1) from error
+    run_command(soak)

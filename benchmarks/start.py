@@ -15,6 +15,7 @@ from typing import Annotated
 import orjson
 import typer
 
+from benchmarks.command import run_command
 from serving.errors import EmbargoError
 from serving.model_folder import ModelFolder
 from serving.settings import RELEASED_MODEL, find_model
@@ -43,8 +44,4 @@ def _fresh(folder: Path, idle_seconds: float) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(start)
-    except EmbargoError as error:
-        typer.echo(f"start: {error}", err=True)
-        raise SystemExit(1) from error
+    run_command(start)

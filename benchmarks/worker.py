@@ -26,6 +26,7 @@ from typing import Any
 import orjson
 
 from benchmarks import answering
+from benchmarks.memory import Memory
 from benchmarks.protocol import Given, System
 from serving.results import Analysis, Document, Field
 
@@ -65,7 +66,7 @@ class Worker:
         began = time.perf_counter()
         for documents in self._slices[slice]:
             self._system.read(documents)
-        return {"seconds": time.perf_counter() - began, "peak_rss_bytes": peak_rss_bytes()}
+        return {"seconds": time.perf_counter() - began, "peak_rss_bytes": Memory.of().peak}
 
     def answers(self, slice: str) -> dict[str, Any]:
         """What the system says of each document of a slice."""
@@ -83,13 +84,6 @@ class Worker:
                 for row, analysis in enumerate(self._system.read(documents))
             ]
         }
-
-
-def peak_rss_bytes() -> int:
-    """The most memory this process has held. Not `ru_maxrss`, which begins with the parent's."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
 
 
 def _spans(analysis: Analysis, field: Field) -> list[tuple[int, int, str]]:

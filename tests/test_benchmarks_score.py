@@ -5,10 +5,12 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
 
-from benchmarks.score import Cost, report, texts
+from benchmarks.memory import MIB
+from benchmarks.score import _COMMAND, Cost, _run, report, texts
 from serving.errors import CorpusError
 from tests.conftest import ROOT
 from tests.corpora import documents, write_corpus
@@ -36,6 +38,13 @@ def test_the_ratio_leaves_the_start_of_the_command_out() -> None:
     assert made["ratio_with_start"] == pytest.approx(9.7 / 12)
     assert made["ratio_of_cpu_seconds"] == pytest.approx(0.9)
     assert made["peak_rss_mib"] == {"engine": 510.0, "score": 610.0, "start": 300.0}
+
+
+def test_the_peak_of_a_child_does_not_begin_with_ours() -> None:
+    held = np.ones(400 * MIB, dtype=np.uint8)
+    printed, cost = _run(["-c", _COMMAND, "score", "--help"])
+    assert "Usage" in printed
+    assert 5 < cost.peak_rss_mib < held.nbytes / MIB
 
 
 def test_the_command_measures_both(tiny_folder: Path) -> None:

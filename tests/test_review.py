@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from serving.errors import CorpusError
 from serving.model_folder import ModelFolder
 from serving.results import Document, Entity, Label, Options
-from tests.corpora import Runs, documents, write_corpus
+from tests.corpora import Runs, documents, jsonl, write_corpus
 from training.corpus import AnnotatedDocument
 from training.doubt import doubt, standing
+from training.duplicates import NearDuplicates
 from training.review import annotated, pick, pull_review
 from training.scored import ScoredDocument, read_scored
 
@@ -59,7 +61,7 @@ def test_standing_is_a_rank_that_equals_share() -> None:
 
 def test_of_equal_doubt_unlike_documents_are_taken() -> None:
     given = [scored(story(topic) + f" {n} {n}a {n}b") for topic in ("tanker", "bank") for n in range(5)]
-    first, second = pick(given, np.linspace(0.9, 0.89, len(given)), 2)
+    first, second = pick(given, np.linspace(0.9, 0.89, len(given)), 2, NearDuplicates())
     assert first == 0
     assert second >= 5
 
@@ -67,19 +69,56 @@ def test_of_equal_doubt_unlike_documents_are_taken() -> None:
 def test_sources_and_months_are_spread() -> None:
     text = [story(f"w{n}x") for n in range(8)]
     given = [scored(text[n], at=f"2026-0{1 + n % 2}-15", source=f"{n // 4}.jsonl") for n in range(8)]
-    taken = [given[at] for at in pick(given, np.full(8, 0.5), 4)]
+    taken = [given[at] for at in pick(given, np.full(8, 0.5), 4, NearDuplicates())]
     assert len({(one.source, (one.published_at or "")[:7]) for one in taken}) == 4
 
 
 def test_a_doubtful_document_comes_before_a_sure_one() -> None:
     given = [scored(story(f"w{n}x")) for n in range(6)]
-    assert pick(given, np.array([0.1, 0.2, 0.9, 0.3, 0.8, 0.1]), 2) == [2, 4]
+    assert pick(given, np.array([0.1, 0.2, 0.9, 0.3, 0.8, 0.1]), 2, NearDuplicates()) == [2, 4]
 
 
 def test_no_story_twice_and_no_known_one() -> None:
     given = [scored(story("w")), scored(story("w") + " again"), scored(story("x")), scored(story("y"))]
-    known = [AnnotatedDocument("k", story("x") + " as known", (), ())]
-    assert sorted(pick(given, np.full(4, 0.5), 4, known)) == [0, 3]
+    seen = NearDuplicates()
+    seen.add(story("x") + " as known")
+    assert sorted(pick(given, np.full(4, 0.5), 4, seen)) == [0, 3]
+
+
+def test_what_is_taken_already_stays_and_keeps_its_likes_away() -> None:
+    like = " ".join(reversed(story("tanker").split()))  # its words, none of its sequences
+    given = [scored(text) for text in (story("tanker"), like, story("bank"))]
+    assert pick(given, np.full(3, 0.5), 2, NearDuplicates(), taken=1) == [0, 2]
+    assert pick(given, np.full(3, 0.5), 1, NearDuplicates(), taken=1) == [0]
+
+
+@pytest.mark.parametrize(
+    ("is_copy", "reads"),
+    [(False, 2), (True, 4)],  # copies are known when they are looked at: 10, then 20, then the rest
+)
+def test_known_documents_take_no_candidates_place(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_copy: bool, reads: int
+) -> None:
+    """Thirty known ones are more doubtful than all others, three times as many as there are candidates."""
+    known = [story(f"k{n}x") + (" as it was published" if is_copy else "") for n in range(30)]
+    texts = [story(f"k{n}x") for n in range(30)] + [story(f"o{n}x") for n in range(3)]
+    corpus = write_corpus(
+        tmp_path / "a.jsonl", [{"id": f"d{n}", "text": text} for n, text in enumerate(texts)]
+    )
+    runs(corpus, to=tmp_path / "o.jsonl", with_text=True, options=Options(min_score=0.0))
+    rows = [orjson.loads(line) for line in (tmp_path / "o.jsonl").read_bytes().splitlines()]
+    for number, row in enumerate(rows):
+        row["labels"] = [{**row["labels"][0], "score": 1.0}] if number >= 30 else []  # none: doubtful
+        row["entities"] = []
+    (tmp_path / "o.jsonl").write_bytes(jsonl(rows))
+    without = [AnnotatedDocument(f"k{n}", text, (), ()) for n, text in enumerate(known)]
+    read: list[Path] = []
+    monkeypatch.setattr("training.review.read_scored", lambda path: read.append(path) or read_scored(path))
+    suggestions = pull_review([tmp_path / "o.jsonl"], 1, runs.folder, without)
+    assert len(read) == reads
+    assert [one.document.text in texts[30:] for one in suggestions] == [True]
+    every = pull_review([tmp_path / "o.jsonl"], 40, runs.folder, without)
+    assert {one.document.text for one in every} == set(texts[30:])
 
 
 @pytest.mark.parametrize("name", ["o.jsonl", "o.jsonl.gz", "o.jsonl.zst", "o.parquet", "parts"])

@@ -1,8 +1,12 @@
 """The measurements of the service: what is sent, what is counted, what is called a fault."""
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +14,21 @@ import orjson
 import pytest
 import uvloop
 
+from benchmarks import fuzz, http, overload
 from benchmarks.asked import bodies_of, calls_of, compare
 from benchmarks.engine import Engine
 from benchmarks.exchange import Answer, BrokenOff, Link, post
-from benchmarks.fuzz import Outcome, send, wrong_with
+from benchmarks.fuzz import FuzzError, Outcome, send, wrong_at_the_end, wrong_with
 from benchmarks.fuzzed import Fuzzed, fuzzed
-from benchmarks.http import Measured, hand_over, measure, report
+from benchmarks.http import HttpError, Measured, hand_over, measure, report
 from benchmarks.load import Load
-from benchmarks.overload import broken_promises
-from benchmarks.served import Served
+from benchmarks.overload import MemoryWatch, OverloadError, broken_promises
+from benchmarks.protocol import SystemFailed
+from benchmarks.served import Served, beside
 from benchmarks.work import Slice
 from serving.results import Document
 from serving.settings import Settings
+from tests.conftest import ROOT
 from tests.servers import Server
 
 CPUS = sorted(os.sched_getaffinity(0))
@@ -76,6 +83,7 @@ def test_requests_arrive_whatever_becomes_of_those_before(server: Server, load: 
     arrived = load.arriving("singles", rate=50, seconds=0.4)
     assert arrived["answers"] == {"200": 20}
     assert arrived["in_time"] == 0  # all came before the first was answered
+    assert 19 / 50 <= arrived["arriving_seconds"] < arrived["seconds"]
     timer.join()
 
 
@@ -128,6 +136,24 @@ def test_engine_and_service_are_measured_by_turns_on_the_same_documents(
     rounds = (measured.batches, measured.singles, measured.engine_batches, measured.engine_singles)
     assert [len(seconds) for seconds in rounds] == [2] * 4
     assert len(measured.calls) == len(measured.engine_calls) == 6
+
+
+def test_a_run_whose_requests_were_refused_is_no_measurement(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed, long = (Slice(name, name, [DOCUMENTS], 1) for name in ("mixed", "words"))
+    monkeypatch.setattr("benchmarks.http._SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(
+        "benchmarks.http.documents",
+        lambda *unused: (mixed, Slice("words", "words", [[long.documents[0]]], 1)),
+    )
+    monkeypatch.setattr("benchmarks.http.Served", partial(Served, max_queue_tokens="4"))
+    asked: dict[str, Any] = {"model": tiny_folder, "data": tmp_path, "count": 40, "rounds": 1, "calls": 1}
+    with pytest.raises(HttpError, match="x 429: no figure of this run holds"):
+        http.http(**asked, seed=13, output=tmp_path)
+    found = orjson.loads((tmp_path / "http.json").read_bytes())
+    assert found["answers"]["200"] + found["answers"]["429"] == 40 + 2
+    assert "answered 429" in capsys.readouterr().out
 
 
 def test_ratios_are_taken_round_by_round_and_latency_by_its_99th_percentile() -> None:
@@ -265,9 +291,157 @@ def test_an_announcement_is_not_the_answer_and_a_head_has_no_body(server: Server
     assert (head.status, head.body) == (200, b"")
 
 
+class Arrivals:
+    """A load that reports what it is told to."""
+
+    def __init__(self, **answers: dict[str, Any]) -> None:
+        self._answers = answers
+
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+        return self._answers.get(do, {})
+
+
+class Gone:
+    """A service that has ended, or one that runs and does not answer."""
+
+    port = 1
+
+    def __init__(self, *unused: object, is_alive: bool = False, **settings: str) -> None:
+        self.is_alive = is_alive
+
+    def __enter__(self) -> "Gone":
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        pass
+
+    def rss_bytes(self) -> int:
+        return 0
+
+    def metric(self, name: str) -> float:
+        raise ConnectionRefusedError(name)
+
+
+def test_goodput_is_by_the_seconds_in_which_requests_did_arrive() -> None:
+    load = Arrivals(
+        lasting={"answers": {"200": 100}, "seconds": 10.0},
+        arriving={
+            "answers": {"200": 45, "429": 255},
+            "in_time": 45,
+            "arriving_seconds": 5.0,
+            "seconds": 6.0,
+            "cpu_seconds": 3.0,
+        },
+    )
+    found = overload._overloaded(Gone(), load, Slice("mixed", "mixed", [DOCUMENTS], 1), 1.0, 3.0, 4.0)  # type: ignore[arg-type]
+    assert (found["seconds"], found["goodput_per_second"]) == (5.0, 9.0)
+    assert found["goodput_of_peak"] == pytest.approx(0.9)
+    assert found["arriving_per_second"] == pytest.approx(30.0)
+    assert broken_promises({**found, "answers_beside_the_engine": {}}) == ["the service has stopped"]
+
+
+def test_a_service_that_answers_nothing_has_no_peak() -> None:
+    load = Arrivals(lasting={"answers": {"broken off": 7}, "seconds": 2.0})
+    with pytest.raises(OverloadError, match=r"no answer 200 in 2\.0 s but {'broken off': 7}"):
+        overload._overloaded(Gone(), load, Slice("mixed", "mixed", [DOCUMENTS], 1), 1.0, 3.0, 4.0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("is_alive", "fault"), [(True, "the service does not answer"), (False, "the service has stopped")]
+)
+def test_a_service_that_dies_is_a_fault_and_the_report_is_written(
+    is_alive: bool, fault: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.fuzz.Served", partial(Gone, is_alive=is_alive))
+    with pytest.raises(FuzzError, match=fault):
+        fuzz.fuzz(requests=3, seed=13, model=tiny_folder, only=None, output=tmp_path)
+    assert orjson.loads((tmp_path / "fuzz.json").read_bytes())["faults"] == {
+        "no connection": [0, 1, 2],
+        fault: [2],
+    }
+
+
 def test_a_served_process_answers_and_ends(tiny_folder: Path, tmp_path: Path) -> None:
     with Served(tiny_folder, CPUS[:1], tmp_path / "log", max_documents="7") as served:
         assert orjson.loads(served.get("/v1/model"))["limits"]["max_documents"] == 7
         assert served.metric("embargo_queue_tokens") == 0
+        assert wrong_at_the_end(served) is None
         assert served.rss_bytes() > 10_000_000
+        with beside("benchmarks.engine", tmp_path / "engine.log", 1) as engine:
+            assert _threads(served) == _threads(engine)
+        pid = served._process.pid
+        watch = MemoryWatch(served)
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert served.rss_bytes() == 0
+        assert watch.report()["end"] > 0
+        with pytest.raises(OSError, match="refused"):
+            served.metric("embargo_queue_tokens")
+        assert wrong_at_the_end(served) == "the service has stopped"
+        assert served.rss_bytes() == 0
     assert not served.is_alive
+
+
+def _threads(running: Any) -> dict[str, str]:
+    """What libraries of a process are told about threads."""
+    environment = Path(f"/proc/{running._process.pid}/environ").read_text().split("\0")
+    given = dict(line.split("=", 1) for line in environment if line)
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TOKENIZERS_PARALLELISM")
+    return {name: given[name] for name in names}
+
+
+def test_what_cannot_be_read_yet_is_not_ready_and_any_other_failure_ends_the_process(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter([TimeoutError(), ConnectionResetError(), KeyboardInterrupt()])
+
+    def get(path: str) -> str:
+        raise next(failures)
+
+    served = Served(tiny_folder, CPUS[:1], tmp_path / "log")
+    monkeypatch.setattr(served, "get", get)
+    with pytest.raises(KeyboardInterrupt), served:
+        pass
+    assert next(failures, None) is None
+    assert not served.is_alive
+
+
+def test_a_service_that_ends_before_it_is_ready_is_named_with_its_log(tmp_path: Path) -> None:
+    with (
+        pytest.raises(SystemFailed, match="did not become ready; its log is"),
+        Served(tmp_path / "no-model", CPUS[:1], tmp_path / "log"),
+    ):
+        pass
+    assert "no-model" in (tmp_path / "log").read_text()
+
+
+SERVES = """
+import asyncio, sys, uvloop
+from pathlib import Path
+from benchmarks.command import run_command
+from benchmarks.served import Served
+
+async def wait():
+    print("waiting", flush=True)
+    await asyncio.Event().wait()
+
+def serves(model: Path, log: Path, cpu: int):
+    with Served(model, [cpu], log) as served:
+        print(served._process.pid)
+        uvloop.run(wait())
+
+run_command(serves)
+"""
+
+
+def test_a_command_ended_by_sigterm_leaves_no_service_behind(tiny_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SERVES, str(tiny_folder), str(tmp_path / "log"), str(CPUS[0])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout
+        pid = int(process.stdout.readline())
+        assert process.stdout.readline() == "waiting\n"
+        os.kill(pid, 0)  # it is there
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

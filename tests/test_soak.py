@@ -1,23 +1,35 @@
 """A soak reads what it says it reads, counts memory as it is, and fails when the engine does."""
 
+import os
 import random
+import subprocess
 
 import numpy as np
 import pytest
 
 from benchmarks import soak
-from benchmarks.memory import Memory
+from benchmarks.memory import MIB, Memory
 from serving.analyzer import Analyzer
 from serving.errors import EmbargoError
 from training.corpus import AnnotatedDocument
 
 
 def test_memory_counts_what_is_held() -> None:
-    before = Memory.now()
-    held = np.ones(64 * 2**20, dtype=np.uint8)
-    now = Memory.now()
-    assert now.resident - before.resident >= 60
-    assert now.peak >= now.resident >= held.nbytes // 2**20
+    before = Memory.of()
+    held = np.ones(64 * MIB, dtype=np.uint8)
+    now = Memory.of()
+    assert now.resident - before.resident >= 60 * MIB
+    assert now.peak >= now.resident >= held.nbytes
+
+
+def test_memory_of_a_process_that_has_ended_is_none() -> None:
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    assert Memory.of(process.pid).resident > 0
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert Memory.of(process.pid) == (0, 0)  # a zombie
+    process.communicate()
+    assert Memory.of(process.pid) == (0, 0)
 
 
 def test_every_document_is_read_once(tiny: Analyzer, corpus: list[AnnotatedDocument]) -> None:

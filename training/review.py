@@ -2,11 +2,12 @@
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from serving import document_head
 from serving.document_head import LabelSet
@@ -20,6 +21,10 @@ from training.vectors import vectors
 
 _CANDIDATES = 10
 """Of so many doubtful documents for each that is wanted, those that differ most are taken."""
+_MOST_AT_ONCE = 10_000
+"""Candidates in memory, unless more are wanted: each is held with its text and its vector."""
+
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +41,49 @@ def pull_review(
 ) -> list[Suggestion]:
     """At most `count` documents, the most needed first: doubtful, unlike each other, no story twice.
 
-    `known` documents and copies of them are left out. The corpus is read twice; a few bytes a
-    document are held, and the texts of the candidates. Raises CorpusError if another model scored it.
+    `known` documents and copies of them are left out. A few bytes a document are held, and the texts of
+    the candidates. The corpus is read twice, and once more whenever too many candidates were copies.
+    Raises CorpusError if another model scored it.
     """
     labels = model.config.label_set()
-    doubts, is_first = _survey(paths, model, labels)
-    numbers = np.flatnonzero(is_first)
-    order = numbers[np.argsort(-doubts[numbers], kind="stable")][: _CANDIDATES * count]
-    wanted = set(order.tolist())
-    found = {at: scored for at, scored in enumerate(_all(paths)) if at in wanted}
-    candidates = [found[at] for at in order.tolist()]
-    chosen = pick(candidates, doubts[order], count, known)
-    return [Suggestion(annotated(candidates[at], labels), float(doubts[order[at]])) for at in chosen]
+    seen, texts = NearDuplicates(), set()
+    for document in known:
+        seen.add(document.text)
+        texts.add(_digest(document.text))
+    doubts, is_candidate = _survey(paths, model, labels, texts)
+    numbers = np.flatnonzero(is_candidate)
+    order = numbers[np.argsort(-doubts[numbers], kind="stable")]
+    chosen: list[ScoredDocument] = []
+    doubt_of_chosen: list[float] = []
+    begin, size = 0, _CANDIDATES * count
+    while len(chosen) < count and begin < len(order):
+        part = order[begin : begin + size]
+        candidates = [*chosen, *_at(paths, part.tolist())]
+        doubt_of_candidates = np.concatenate([doubt_of_chosen, doubts[part]])
+        taken = pick(candidates, doubt_of_candidates, count, seen, taken=len(chosen))
+        chosen = [candidates[at] for at in taken]
+        doubt_of_chosen = doubt_of_candidates[taken].tolist()
+        # Twice as many each time, so that an archive of copies is not read again for every few of them.
+        begin, size = begin + size, max(size, min(2 * size, _MOST_AT_ONCE))
+    return [
+        Suggestion(annotated(scored, labels), doubtful)
+        for scored, doubtful in zip(chosen, doubt_of_chosen, strict=True)
+    ]
 
 
 def pick(
-    candidates: Sequence[ScoredDocument],
-    doubts: Float,
-    count: int,
-    known: Iterable[AnnotatedDocument] = (),
+    candidates: Sequence[ScoredDocument], doubts: Float, count: int, seen: NearDuplicates, taken: int = 0
 ) -> list[int]:
     """Numbers of the candidates to take, by greedy k-center: each next one has the largest product
     of its doubt and its distance to the nearest that was taken. *Shape:* doubts (candidates,).
+
+    The first `taken` candidates are taken already. Copies of what was `seen` are passed over; what is
+    looked at is added to it.
     """
-    seen = NearDuplicates()
-    for document in known:
-        seen.add(document.text)
     rows = vectors(candidates)
-    distance = np.ones(len(candidates))
-    is_left = np.ones(len(candidates), dtype=bool)
-    chosen: list[int] = []
+    chosen = list(range(taken))
+    distance = np.clip(1.0 - rows @ rows[:taken].T, 0.0, 1.0).min(axis=1, initial=1.0)
+    is_left = np.arange(len(candidates)) >= taken
     while len(chosen) < count and is_left.any():
         at = int(np.argmax(np.where(is_left, doubts * distance, -1.0)))
         is_left[at] = False
@@ -99,8 +117,12 @@ def _held(scored: ScoredDocument, labels: LabelSet) -> tuple[str, ...]:
     )
 
 
-def _survey(paths: Sequence[Path], model: ModelFolder, labels: LabelSet) -> tuple[Float, Float]:
-    """Of each document: its doubt, and if it is the first with its text. *Shape:* (documents,) both."""
+def _survey(
+    paths: Sequence[Path], model: ModelFolder, labels: LabelSet, known: Collection[int]
+) -> tuple[Float, Flags]:
+    """Of each document: its doubt, and whether it is the first with its text and that text is not
+    `known` by its digest. *Shape:* (documents,) both.
+    """
     thresholds = dict(zip(labels.names, labels.thresholds, strict=True))
     of_spans, of_labels, texts = array("d"), array("d"), array("Q")
     for scored in _all(paths):
@@ -112,11 +134,24 @@ def _survey(paths: Sequence[Path], model: ModelFolder, labels: LabelSet) -> tupl
         measured = doubt(scored, thresholds)
         of_spans.append(measured.spans)
         of_labels.append(measured.labels)
-        digest = hashlib.blake2b(scored.document.text.encode(), digest_size=8).digest()
-        texts.append(int.from_bytes(digest))
-    is_first = np.zeros(len(texts), dtype=bool)
-    is_first[np.unique(np.asarray(texts), return_index=True)[1]] = True
-    return (standing(of_spans) + standing(of_labels)) / 2, is_first
+        texts.append(_digest(scored.document.text))
+    digests = np.asarray(texts)
+    is_candidate = np.zeros(len(digests), dtype=bool)
+    is_candidate[np.unique(digests, return_index=True)[1]] = True
+    is_candidate &= ~np.isin(digests, np.array([*known], dtype=digests.dtype))
+    return (standing(of_spans) + standing(of_labels)) / 2, is_candidate
+
+
+def _digest(text: str) -> int:
+    """64 bits."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+
+def _at(paths: Sequence[Path], numbers: Sequence[int]) -> list[ScoredDocument]:
+    """Documents of the corpus by their numbers, in the order of these."""
+    wanted = set(numbers)
+    found = {at: scored for at, scored in enumerate(_all(paths)) if at in wanted}
+    return [found[at] for at in numbers]
 
 
 def _all(paths: Sequence[Path]) -> Iterator[ScoredDocument]:
