@@ -37,6 +37,9 @@ def write_card(config: EmbargoConfig, provenance: Provenance, metrics: Metrics) 
     return "\n".join(parts)
 
 
+_INDEXED = {"span_micro_f1": "strict span micro-F1", "label_macro_f1": "label macro-F1"}
+
+
 def _front_matter(name: str, provenance: Provenance, metrics: Metrics) -> str:
     first = (provenance.pretraining or {}).get("start")
     lines = [
@@ -56,8 +59,11 @@ def _front_matter(name: str, provenance: Provenance, metrics: Metrics) -> str:
             "  - task: {type: token-classification}",
             f"    dataset: {{name: '{data}', type: '{data}'}}",
             "    metrics:",
-            f"    - {{type: f1, name: strict span micro-F1, value: {_figure(summary['span_micro_f1'])}}}",
-            f"    - {{type: f1, name: label macro-F1, value: {_figure(summary['label_macro_f1'])}}}",
+            *(
+                f"    - {{type: f1, name: {name}, value: {_figure(summary[key])}}}"
+                for key, name in _INDEXED.items()
+                if summary[key] is not None
+            ),
         ]
     return "\n".join([*lines, "---", ""])
 
@@ -134,7 +140,7 @@ def _start(provenance: Provenance) -> str:
     return (
         f"{_of(made['start'])}, which then read {settings['tokens']:,} tokens of {texts} with "
         f"{settings['hidden_share']:.0%} of the words hidden (`{made['command']}`, seed {settings['seed']}, "
-        f"on a {made['device'].upper()})"
+        f"on a {'CPU' if made['device'] == 'cpu' else 'GPU'})"
     )
 
 
