@@ -1,5 +1,6 @@
 """Pre-training hides whole words, goes on where it was killed, and leaves an encoder to train from."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import orjson
 import pytest
 import torch
+from transformers import DistilBertConfig, DistilBertModel
 
 from serving.analyzer import Analyzer
 from serving.errors import TrainingError
@@ -110,6 +112,16 @@ def test_the_written_encoder_is_one_to_train_from(
     assert notes["command"] == "embargo pretrain"
     assert notes["weights_sha256"] == file_sha256(tmp_path / "encoder" / "model.safetensors")
     assert Provenance.now("embargo train", 13, str(tmp_path / "encoder"), {}).pretraining == notes
+
+
+def test_an_encoder_without_token_types_is_refused(
+    config: PretrainConfig, backbone_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(backbone_folder, tmp_path / "distil"))
+    small = DistilBertConfig(vocab_size=200, dim=32, n_layers=1, n_heads=2, hidden_dim=64)
+    DistilBertModel(small).save_pretrained(folder)
+    with pytest.raises(TrainingError, match="DistilBertModel, which takes no token types"):
+        run(config, folder, tmp_path / "run")
 
 
 def test_too_little_text_and_wrong_settings_are_named(

@@ -5,6 +5,7 @@ from "a capitalised word stood here" the encoder learns what case is worth.
 """
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -119,6 +120,11 @@ class Pretraining:
         mask = self.backbone.tokenizer.token_to_id("[MASK]")
         if mask is None:
             raise TrainingError(f"{source} has no [MASK] token; expected an encoder like BERT.")
+        if "token_type_ids" not in inspect.signature(self.backbone.encoder.forward).parameters:
+            raise TrainingError(
+                f"{source} is a {type(self.backbone.encoder).__name__}, which takes no token types, and case "
+                "is learned through them; expected an encoder like BERT."
+            )
         self.mask = mask
         streams = _streams(texts, Tokenizer(self.backbone.tokenizer))
         self.unreadable = len(texts) - len(streams)
