@@ -189,15 +189,17 @@ class Scheduler:
         return [Work(job, document, window) for job, group in taken for document, window in group.windows]
 
     def _beside(self, first: Group, in_line: Sequence[Job]) -> Iterator[tuple[Job, Group]]:
-        """Groups that cost little more when they run together with `first`."""
+        """Groups that cost little more when they run together with `first`: the most alike in length."""
         rows, tokens, longest = len(first.windows), first.tokens, first.longest
-        for job in in_line:
-            while job.shared and job.groups:
+        willing = [job for job in in_line if job.shared and job.groups]
+        for job in sorted(willing, key=lambda job: abs(job.groups[0].longest - first.longest)):
+            while job.groups:
                 group = job.groups[0]
+                padded = (rows + len(group.windows)) * max(longest, group.longest)
+                if padded > self.budget or tokens + group.tokens < _FULL_ENOUGH * padded:
+                    break
                 rows, tokens = rows + len(group.windows), tokens + group.tokens
                 longest = max(longest, group.longest)
-                if rows * longest > self.budget or tokens < _FULL_ENOUGH * rows * longest:
-                    return
                 yield job, self._pop(job)
 
     def _pop(self, job: Job) -> Group:
