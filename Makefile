@@ -9,6 +9,7 @@ MODEL  ?= models/embargo-base-v1
 NAME   ?= custom-v1
 EXTRA  ?=
 FROM   ?=
+UNLABELLED ?= $(wildcard ../shared/unlabelled/documents.jsonl.gz)
 
 .DEFAULT_GOAL := help
 
@@ -18,8 +19,12 @@ help: ## list the targets
 serve: .venv/serving.done ## serve MODEL on 127.0.0.1:PORT
 	$(BIN)/embargo serve --model $(MODEL) --port $(PORT)
 
-train: .venv/training.done ## retrain on DATA (EXTRA= more corpora, FROM= start, NAME= result)
-	$(BIN)/embargo train --data $(DATA) --extra "$(EXTRA)" --name $(NAME) $(if $(FROM),--from $(FROM)) $(if $(CONFIG),--config $(CONFIG)) $(if $(RESTART),--restart)
+train: .venv/training.done ## retrain on DATA (EXTRA= more corpora, FROM= start, NAME= result, TEACHER= models, CONFIG=)
+	$(BIN)/embargo train --data $(DATA) --extra "$(EXTRA)" --name $(NAME) $(if $(FROM),--from $(FROM)) $(if $(CONFIG),--config $(CONFIG)) $(if $(TEACHER),--teacher "$(TEACHER)" --unlabelled "$(UNLABELLED)") $(if $(RESTART),--restart)
+
+distill: TEACHER ?= $(MODEL)
+distill: CONFIG ?= training/recipes/embargo-small.toml
+distill: train ## a smaller student of TEACHER, which explains UNLABELLED text to it (NAME= result)
 
 evaluate: .venv/training.done ## measure MODEL on DATA: table, JSON, a page with plots and errors
 	$(BIN)/embargo evaluate --model $(MODEL) --data "$(DATA) $(wildcard ../shared/real/dev.jsonl)"
@@ -77,4 +82,4 @@ clean: ## remove the environment and everything built
 	$(PIP) --no-deps -r tests/followthemoney.txt
 	@touch $@
 
-.PHONY: help serve train evaluate bench baselines data release check validate test lint types clean
+.PHONY: help serve train distill evaluate bench baselines data release check validate test lint types clean
