@@ -5,7 +5,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 PORT   ?= 8000
 DATA   ?= datasets/sanctions-news
-MODEL  ?= models/embargo-base-v1
+MODEL  ?= models/embargo-base-v2
 NAME   ?= custom-v1
 EXTRA  ?=
 FROM   ?=
@@ -38,9 +38,9 @@ baselines: .venv/baselines.done ## train lookup, TF-IDF and spaCy on DATA (EXTRA
 data: .venv/training.done ## compile and check datasets/sanctions-news
 	$(BIN)/embargo data build
 
-release: ## copy build/models/NAME to models/, without the weights for retraining
+release: ## copy FROM (build/models/NAME) to models/NAME
 	mkdir -p models/$(NAME)
-	cp $(filter-out %.safetensors,$(wildcard build/models/$(NAME)/*)) models/$(NAME)/
+	cp $(wildcard $(or $(FROM),build/models/$(NAME))/*) models/$(NAME)/
 
 check: lint types validate test ## what CI runs: lint, types, the corpus, tests
 

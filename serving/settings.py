@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serving.forward import available_cpus
 
-RELEASED_MODEL = Path("models/embargo-base-v1")
+RELEASED_MODEL = Path("models/embargo-base-v2")
 
 
 class Settings(BaseSettings):

@@ -17,7 +17,7 @@ from training.schema import Schema, load_schema
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
-RELEASED = ROOT / "models" / "embargo-base-v1"
+RELEASED = ROOT / "models" / "embargo-base-v2"
 
 
 @pytest.fixture(scope="session")

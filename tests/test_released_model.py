@@ -88,8 +88,32 @@ def test_the_card_states_what_metrics_say(folder: ModelFolder) -> None:
     assert len(metrics) >= 2
     for name, summary in metrics.items():
         assert f"`{name}`" in card
-        assert f"{summary['span_micro_f1']:.4f}" in card
-        assert f"{summary['label_macro_f1']:.4f}" in card
+        figures = [summary[key] for key in ("span_micro_f1", "label_macro_f1") if summary[key] is not None]
+        assert figures  # a corpus of labels alone has no spans to judge
+        assert all(f"{figure:.4f}" in card for figure in figures)
+
+
+@pytest.mark.parametrize(
+    ("story", "label"),
+    [
+        ("North Korean workers were shown on a building site in Vladivostok by a local television channel.",
+         "overseas_labour"),
+        ("A city in Russia's Far East showed North Korean labourers on a building site, in breach of a UN "
+         "Security Council resolution.", "overseas_labour"),
+        ("Two restaurants in Shenyang still employ waitresses from Pyongyang although the UN ordered them "
+         "home by December 2019, a monitoring group said.", "overseas_labour"),
+        ("The tanker switched off its transponder and took on Iranian crude from another ship at night, "
+         "despite U.S. sanctions.", "maritime_evasion"),
+        ("The Treasury added a Dubai trading firm to its SDN List on Thursday.", "designation"),
+        ("The EU lifted its arms embargo on the island on Monday.", "relief"),
+        ("FIFA banned the striker for six matches after he bit an opponent.", "not_sanctions"),
+        ("The retailer will open forty shops in Poland next year, its chief executive said on Tuesday.",
+         "not_sanctions"),
+    ],
+)  # fmt: skip
+def test_a_story_of_one_sentence_gets_its_label(client: TestClient, story: str, label: str) -> None:
+    answer = client.post("/v1/analyze", json={"documents": [{"text": story}]}).json()
+    assert label in [given["label"] for given in answer["results"][0]["labels"]]
 
 
 @pytest.mark.skipif(not (SHARED / "real").is_dir(), reason="reference data not at hand")

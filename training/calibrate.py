@@ -17,8 +17,10 @@ Float = npt.NDArray[np.float64]
 
 _TEMPERATURES = np.geomspace(0.4, 4.0, 25)
 _THRESHOLDS = np.arange(0.1, 0.91, 0.05)
-_STRAY_COST = 0.15
-"""F1 that a label's threshold must win to leave the common one by 1: rare labels stay near it."""
+_USUAL = 0.5
+"""The threshold of a label of which too little is known: rare labels weigh more in training already."""
+_STRAY_COST = 1.0
+"""F1 that a label's threshold must win to leave the usual one by 1 (docs/LOG.md compares)."""
 FOLDS = 5
 
 
@@ -31,13 +33,15 @@ class LabelCalibration:
 
 
 def fit_labels(logits: Float, gold: Float) -> LabelCalibration:
-    """Temperature by log loss, then thresholds by F1. *Shape:* (documents, labels) both."""
+    """Temperature by log loss, then thresholds by F1, near 0.5 unless much speaks for another.
+
+    *Shape:* (documents, labels) both.
+    """
     losses = [_log_loss(probabilities(logits, t), gold) for t in _TEMPERATURES]
     temperature = float(_TEMPERATURES[int(np.argmin(losses))])
     scores = probabilities(logits, temperature)
     f1 = np.stack([_f1(scores >= t, gold) for t in _THRESHOLDS])  # (thresholds, labels)
-    common = _THRESHOLDS[int(np.argmax(f1.mean(axis=1)))]
-    stray = _STRAY_COST * np.abs(_THRESHOLDS - common)
+    stray = _STRAY_COST * np.abs(_THRESHOLDS - _USUAL)
     return LabelCalibration(temperature, _THRESHOLDS[(f1 - stray[:, None]).argmax(axis=0)])
 
 
