@@ -19,12 +19,12 @@ def table(results: Mapping[str, Evaluation]) -> Table:
         made.add_row(
             name,
             str(result.documents),
-            f"{micro.precision:.3f}",
-            f"{micro.recall:.3f}",
+            _figure(micro.precision),
+            _figure(micro.recall),
             f"[bold]{micro.f1:.4f}[/]",
-            "–".join(f"{x:.3f}" for x in result.span_intervals().micro),
+            "–".join(map(_figure, result.span_intervals().micro)),
             f"[bold]{result.labels.macro_f1:.4f}[/]",
-            "–".join(f"{x:.3f}" for x in result.label_intervals().macro),
+            "–".join(map(_figure, result.label_intervals().macro)),
         )
     return made
 
@@ -34,11 +34,15 @@ def class_table(result: Evaluation) -> Table:
     made = Table("class", "P", "R", "F1", "gold", box=None)
     for scores in (result.spans, result.labels):
         for name, counts in scores.per_class.items():
-            made.add_row(
-                name, *(f"{x:.3f}" for x in (counts.precision, counts.recall, counts.f1)), str(counts.gold)
-            )
+            figures = map(_figure, (counts.precision, counts.recall, counts.f1))
+            made.add_row(name, *figures, str(counts.gold))
         made.add_section()
     return made
+
+
+def _figure(value: float) -> str:
+    """Rounded twice, as the card is, which is written from the four decimals of metrics.json."""
+    return f"{round(value, 4):.3f}"
 
 
 def cross_check(result: Evaluation) -> float:
