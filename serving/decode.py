@@ -16,6 +16,7 @@ most probable tags of a piece are a legal path, no other path is better, and non
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -152,6 +153,25 @@ class _Steps:
         self.pieces = len(pieces)
 
 
+class _ByTag(NamedTuple):
+    """What the tags of the tokens of some pieces are worth, by kind of tag."""
+
+    outer: Float
+    """Probability of O. *Shape:* (places,)."""
+    begun: Float
+    """Probability of each B, 0 where none may begin. *Shape:* (places, types)."""
+    inner: Float
+    """Probability of each I. *Shape:* (places, types)."""
+    goes_on: Bool
+    """True where a token continues a word. *Shape:* (places,)."""
+
+    @classmethod
+    def of(cls, chain: _Chain, steps: _Steps) -> "_ByTag":
+        emission, goes_on = chain.emission[steps.tokens], chain.goes_on[steps.tokens]
+        begun = np.where(goes_on[:, None], 0.0, emission[:, 1 : 1 + chain.types])
+        return cls(emission[:, 0], begun, emission[:, 1 + chain.types :], goes_on)
+
+
 def _best_tags(chain: _Chain) -> Int:
     """The most probable legal tags. *Shape:* (tokens,)."""
     tags: Int = chain.emission.argmax(axis=1)
@@ -210,9 +230,9 @@ def _scores(chain: _Chain, tags: Int, first: Int, last: Int) -> Float:
     """The probability of each span. *Shape:* (spans,)."""
     steps = _Steps(chain, np.unique(chain.piece_of(first)))
     scale, after = (np.ones(len(tags) + 1) for _ in range(2))
-    scales = _forward(chain, steps)
-    scale[steps.tokens] = scales
-    after[steps.tokens] = _after_span(chain, steps, scales)
+    by_tag = _ByTag.of(chain, steps)
+    scale[steps.tokens] = _forward(by_tag, steps)
+    after[steps.tokens] = _after_span(by_tag, steps, scale[steps.tokens])
     ratio = np.ones(len(tags) + 1)
     ratio[:-1] = np.take_along_axis(chain.emission, tags[:, None], axis=1)[:, 0]
     ratio /= scale
@@ -220,14 +240,14 @@ def _scores(chain: _Chain, tags: Int, first: Int, last: Int) -> Float:
     return np.asarray(along * after[last])
 
 
-def _forward(chain: _Chain, steps: _Steps) -> Float:
+def _forward(by_tag: _ByTag, steps: _Steps) -> Float:
     """What the mass of legal prefixes shrinks by at each step (forward pass, scaled to 1).
 
     *Shape:* (places,).
     """
-    outer, begun, inner, goes_on = _by_tag(chain, steps)
+    outer, begun, inner, goes_on = by_tag
     scale = np.empty(len(outer))
-    entity = np.zeros((steps.pieces, chain.types))  # mass in B-x or I-x at the step before
+    entity = np.zeros((steps.pieces, begun.shape[1]))  # mass in B-x or I-x at the step before
     outside = np.ones(steps.pieces)
     for here in steps.slices:
         reached = here.stop - here.start
@@ -244,12 +264,12 @@ def _forward(chain: _Chain, steps: _Steps) -> Float:
     return scale
 
 
-def _after_span(chain: _Chain, steps: _Steps, scale: Float) -> Float:
+def _after_span(by_tag: _ByTag, steps: _Steps, scale: Float) -> Float:
     """Scaled mass of all ways to go on after a span that ends here. *Shape:* (places,)."""
-    outer, begun, inner, goes_on = _by_tag(chain, steps)
-    outer, begun, inner = outer / scale, begun / scale[:, None], inner / scale[:, None]
+    outer, begun, inner = by_tag.outer / scale, by_tag.begun / scale[:, None], by_tag.inner / scale[:, None]
+    goes_on = by_tag.goes_on
     after = np.ones(len(outer))
-    entity = np.ones((steps.pieces, chain.types))
+    entity = np.ones((steps.pieces, begun.shape[1]))
     outside = np.ones(steps.pieces)
     later = slice(0, 0)
     for here in reversed(steps.slices):
@@ -261,13 +281,3 @@ def _after_span(chain: _Chain, steps: _Steps, scale: Float) -> Float:
             after[here][:reached] = restart
         later = here
     return after
-
-
-def _by_tag(chain: _Chain, steps: _Steps) -> tuple[Float, Float, Float, Bool]:
-    """Probabilities of O, of each B where one may begin, of each I; and where a word goes on.
-
-    *Shape:* (places,), (places, types) twice, (places,).
-    """
-    emission, goes_on = chain.emission[steps.tokens], chain.goes_on[steps.tokens]
-    begun = np.where(goes_on[:, None], 0.0, emission[:, 1 : 1 + chain.types])
-    return emission[:, 0], begun, emission[:, 1 + chain.types :], goes_on
