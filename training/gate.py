@@ -15,7 +15,7 @@ from training.evaluate import LabelledReadings, evaluate, read
 from training.schema import Schema
 
 SPAN_F1_LOSS = LABEL_F1_LOSS = 0.005
-"""What a graph of twice the speed may cost."""
+"""What the speed of a quantised graph may cost."""
 SCORE_CHANGE = 1e-3
 """How far a score may move with the documents that a document is batched with."""
 _BATCH_MATES = 32
