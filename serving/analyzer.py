@@ -13,7 +13,7 @@ import numpy.typing as npt
 from serving import decode, document_head, shape
 from serving.calls import Cancellation, Observer, Silent
 from serving.errors import DocumentError
-from serving.forward import Forward, onnx_forward
+from serving.forward import Forward, OnnxForward
 from serving.model_folder import FILES, EmbargoConfig, ModelFolder
 from serving.results import Analysis, Document, Label, Options, Problem
 from serving.run import PADDED_TOKENS, Runner
@@ -81,7 +81,7 @@ class Analyzer:
         return cls(
             folder.config,
             Tokenizer.from_file(str(folder.path / FILES.tokenizer)),
-            onnx_forward(Path(folder.path / FILES.graph)),
+            OnnxForward(Path(folder.path / FILES.graph)),
             threads=threads,
             observer=observer,
         )

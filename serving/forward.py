@@ -57,7 +57,12 @@ class Batch(NamedTuple):
 
 
 Forward = Callable[[Batch], TokenOutputs]
-"""One forward pass. ONNX Runtime serves; in training PyTorch stands in its place."""
+"""One forward pass. ONNX Runtime serves; in training PyTorch stands in its place.
+
+Windows of one pass have one length, unless it has an attribute `pads` that is true.
+"""
+_UNWANTED_FUSIONS = ["SkipLayerNormFusion"]
+"""The fused operator is not vectorised: it takes five times as long as what it stands for."""
 
 
 def available_cpus() -> int:
@@ -70,8 +75,8 @@ def available_cpus() -> int:
     return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
 
 
-def onnx_forward(graph: Path) -> Forward:
-    """A forward pass of the exported graph, one thread a call, safe to call from many."""
+def session_options() -> onnxruntime.SessionOptions:
+    """For one thread a run."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -81,15 +86,38 @@ def onnx_forward(graph: Path) -> Forward:
     # which the token budget of a pass bounds. Patterns would be kept for every shape ever seen.
     options.enable_cpu_mem_arena = True
     options.enable_mem_pattern = False
-    session = onnxruntime.InferenceSession(
-        str(graph), sess_options=options, providers=["CPUExecutionProvider"]
+    return options
+
+
+def session_of(
+    graph: Path | bytes, options: onnxruntime.SessionOptions | None = None
+) -> onnxruntime.InferenceSession:
+    """A session that is safe to call from many threads."""
+    return onnxruntime.InferenceSession(
+        graph if isinstance(graph, bytes) else str(graph),
+        sess_options=options or session_options(),
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=_UNWANTED_FUSIONS,
     )
 
-    # An encoder without token types (DistilBERT, ModernBERT) has no such input.
-    inputs = {given.name for given in session.get_inputs()}
 
-    def forward(batch: Batch) -> TokenOutputs:
-        feed = {name: array for name, array in batch._asdict().items() if name in inputs}
-        return TokenOutputs(*session.run(TokenOutputs._fields, feed))
+class OnnxForward:
+    """A forward pass of the exported graph, one thread a call, safe to call from many."""
 
-    return forward
+    def __init__(self, graph: Path) -> None:
+        self._session = session_of(graph)
+        # An encoder without token types (DistilBERT, ModernBERT) has no such input.
+        self._inputs = {given.name for given in self._session.get_inputs()}
+        self.pads = "attention_mask" in self._inputs
+        """A graph without a mask takes windows of one length."""
+
+    def __call__(self, batch: Batch) -> TokenOutputs:
+        """Run. Raises ValueError at padding that the graph would read as text."""
+        if not self.pads and not batch.attention_mask.all():
+            lengths = batch.attention_mask.sum(axis=1)
+            raise ValueError(
+                f"the graph has no attention_mask and takes windows of one length, got {lengths.max()} and "
+                f"{lengths.min()} tokens; expected a scheduler that does not pad."
+            )
+        feed = {name: array for name, array in batch._asdict().items() if name in self._inputs}
+        return TokenOutputs(*self._session.run(TokenOutputs._fields, feed))

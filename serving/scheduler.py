@@ -18,7 +18,9 @@ from serving.tokens import TokenStream
 from serving.windows import Window
 
 _FULL_ENOUGH = 0.75
-"""Jobs share a forward pass only while at least this share of it is not padding."""
+"""Jobs share a forward pass only while at least this share of it is not padding.
+
+Where nothing may be padded the share is 1."""
 
 
 class Group(NamedTuple):
@@ -37,16 +39,19 @@ class Group(NamedTuple):
         return len(self.windows[0][1])
 
 
-def micro_batches(cuts: Sequence[Sequence[Window]], budget: int) -> list[Group]:
+def micro_batches(cuts: Sequence[Sequence[Window]], budget: int, *, pads: bool = True) -> list[Group]:
     """Windows of similar length in groups of at most `budget` tokens, padding included.
 
-    `cuts` are the windows of each document. The groups follow from them alone.
+    `cuts` are the windows of each document. The groups follow from them alone. Without `pads`
+    a group has windows of one length.
     """
     jobs = [(document, window) for document, windows in enumerate(cuts) for window in windows]
     jobs.sort(key=lambda job: -len(job[1]))
     groups: list[list[tuple[int, Window]]] = []
     for job in jobs:
-        if groups and len(groups[-1][0][1]) * (len(groups[-1]) + 1) <= budget:
+        longest = len(groups[-1][0][1]) if groups else 0
+        alike = pads or len(job[1]) == longest
+        if groups and alike and longest * (len(groups[-1]) + 1) <= budget:
             groups[-1].append(job)
         else:
             groups.append([job])
@@ -115,10 +120,14 @@ class Scheduler:
         run: Callable[[Sequence[Work]], Sequence[TokenOutputs]],
         threads: int,
         budget: int,
+        *,
+        pads: bool = True,
     ) -> None:
         self.threads = threads
         self.budget = budget
         """Tokens of a forward pass, padding included."""
+        self.pads = pads
+        """False: windows of a forward pass have one length."""
         self._run = run
         self._pool: Executor = ThreadPoolExecutor(threads, thread_name_prefix="embargo-run")
         self._lock = threading.Lock()
@@ -191,12 +200,13 @@ class Scheduler:
     def _beside(self, first: Group, in_line: Sequence[Job]) -> Iterator[tuple[Job, Group]]:
         """Groups that cost little more when they run together with `first`: the most alike in length."""
         rows, tokens, longest = len(first.windows), first.tokens, first.longest
+        full_enough = _FULL_ENOUGH if self.pads else 1.0
         willing = [job for job in in_line if job.shared and job.groups]
         for job in sorted(willing, key=lambda job: abs(job.groups[0].longest - first.longest)):
             while job.groups:
                 group = job.groups[0]
                 padded = (rows + len(group.windows)) * max(longest, group.longest)
-                if padded > self.budget or tokens + group.tokens < _FULL_ENOUGH * padded:
+                if padded > self.budget or tokens + group.tokens < full_enough * padded:
                     break
                 rows, tokens = rows + len(group.windows), tokens + group.tokens
                 longest = max(longest, group.longest)

@@ -15,7 +15,7 @@ import spacy
 from tokenizers.processors import TemplateProcessing
 from typer.testing import CliRunner
 
-from benchmarks import controller, environments, prepare, process, roofline, rounds
+from benchmarks import controller, environments, operators, prepare, process, roofline, rounds
 from benchmarks.accuracy import accuracy
 from benchmarks.controller import DEV, Setting, run
 from benchmarks.converted import made_once
@@ -572,3 +572,12 @@ def test_a_checkpoint_without_weights_is_refused(tiny_folder: Path, tmp_path: Pa
     folder = ModelFolder.open(tiny_folder)
     with pytest.raises(SystemFailed, match=r"has no model\.safetensors"):
         checkpoint_folder(replace(folder, path=tmp_path), tmp_path)
+
+
+def test_a_profile_says_what_each_operator_took(tiny_folder: Path) -> None:
+    found = operators.profile(tiny_folder / "model.onnx", 2, 9, seconds=0.05)
+    by_name = {row["operator"]: row for row in found["operators"]}
+    assert by_name["MultiHeadAttention"]["nodes"] == 2
+    assert sum(row["share"] for row in found["operators"]) == pytest.approx(1)
+    assert all(row["milliseconds"] > 0 for row in found["operators"])
+    assert found["tokens_per_second"] > 0

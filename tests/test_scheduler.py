@@ -181,3 +181,27 @@ def test_groups_hold_similar_lengths_within_the_budget() -> None:
     assert all(group.longest * len(group.windows) <= 30 for group in groups)
     lengths = [len(window) for _, window in flat]
     assert all(a >= b for a, b in pairwise(lengths))
+
+
+def test_without_padding_a_group_has_windows_of_one_length() -> None:
+    random = np.random.default_rng(2)
+    cuts = [SHAPE.cut(int(n)) for n in random.integers(1, 60, 50)]
+    groups = micro_batches(cuts, 30, pads=False)
+    assert sum(len(group.windows) for group in groups) == sum(map(len, cuts))
+    assert all(len({len(window) for _, window in group.windows}) == 1 for group in groups)
+    assert all(group.tokens <= 30 for group in groups)
+    assert any(len(group.windows) > 1 for group in groups)
+
+
+def test_without_padding_only_jobs_of_the_same_length_share_a_pass() -> None:
+    gate = Gate()
+    scheduler = Scheduler(gate, threads=1, budget=30, pads=False)
+    jobs = [job(length) for length in (9, 5, 6, 5, 6)]
+    for each in jobs:
+        scheduler.submit(each)
+        if each is jobs[0]:
+            gate.begun.acquire()  # the others wait for the thread
+    gate.let(3)
+    for each in jobs:
+        finish(each)
+    assert [[len(work.window) for work in batch] for batch in gate.batches] == [[9], [5, 5], [6, 6]]

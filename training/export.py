@@ -19,6 +19,7 @@ from onnxruntime.transformers.fusion_options import FusionOptions
 from serving.errors import TrainingError
 from serving.forward import Batch, TokenOutputs
 from training.model import JointModel
+from training.operators import for_cpu
 
 OPSET = 17
 _HALVED_BYTES = 4096
@@ -31,11 +32,12 @@ def export_graph(model: JointModel, path: Path) -> None:
 
 
 def fused_graph(model: JointModel) -> onnx.ModelProto:
-    """The graph of `model` in the operators of ONNX Runtime, fp32. Raises as export_graph does."""
+    """The graph of `model` in operators that suit a CPU, fp32. Raises as export_graph does."""
     with tempfile.TemporaryDirectory() as scratch:
         plain = Path(scratch) / "plain.onnx"
         trace_graph(model, plain)
-        return _fuse(model, plain)
+        fused = _fuse(model, plain)
+    return for_cpu(fused) if model.encoder.config.model_type == "bert" else fused
 
 
 def write_graph(graph: onnx.ModelProto, path: Path) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 from serving.analyzer import Analyzer
 from serving.errors import TrainingError
-from serving.forward import onnx_forward
+from serving.forward import OnnxForward
 from serving.model_folder import FILES, ModelFolder
 from serving.results import Document
+from serving.tokens import Tokenizer
 from training.corpus import AnnotatedDocument
 from training.evaluate import read
 from training.export import export_graph, fused_graph, write_graph
@@ -49,7 +50,13 @@ class Int8Job:
 
 def export_again(folder: Path, target: Path) -> None:
     """Write `target`, like `folder` with its fp32 graph made again. Raises TrainingError if it cannot."""
-    model, _, _ = load_trained(_checked(folder, target))
+    opened = _opened(folder, target)
+    if opened.config.graph_variant != "fp32":
+        raise TrainingError(
+            f"{folder} is {opened.config.graph_variant}, its thresholds and card too; expected --int8 to "
+            "make that graph again, or the fp32 folder it was made from."
+        )
+    model, _, _ = load_trained(opened)
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(folder, partial)
@@ -66,10 +73,12 @@ def export_int8(
 ) -> tuple[GateReport, Mapping[str, Mapping[str, Any]]]:
     """Write `target`, the model of `folder` in int8, calibrated and measured as it ships.
 
+    The gate sets it beside fp32 made of the same weights, so `folder` may be int8 already.
+
     Returns the gate's report and the metrics by data set. Raises TrainingError if there are no weights
     or documents, or if the gate is not passed; then nothing is left at `target`.
     """
-    opened = _checked(folder, target)
+    opened = _opened(folder, target)
     if not job.ranges or not job.gate:
         raise TrainingError(
             f"int8 got {len(job.ranges)} documents to measure ranges on and {len(job.gate)} for the gate, "
@@ -91,25 +100,23 @@ def export_int8(
     return report, metrics
 
 
-def _checked(folder: Path, target: Path) -> ModelFolder:
-    opened = ModelFolder.open(folder)
+def _opened(folder: Path, target: Path) -> ModelFolder:
     if target.exists():
         raise TrainingError(f"{target} exists already; choose another folder with -o, or remove it.")
-    if opened.config.graph_variant != "fp32":
-        raise TrainingError(
-            f"{folder} is {opened.config.graph_variant} already; expected the fp32 folder it was made from."
-        )
-    return opened
+    return ModelFolder.open(folder)
 
 
 def _quantise(model: JointModel, opened: ModelFolder, path: Path, job: Int8Job) -> GateReport:
-    """Write the quantised graph to `path` and set it beside the one of `opened`."""
-    reference = Analyzer.load(opened)
+    """Write the quantised graph to `path` and set it beside the one that it was made of."""
+    tokenizer = Tokenizer.from_file(str(opened.path / FILES.tokenizer))
     graph = fused_graph(model)
     calibration = Calibration(graph)
-    Analyzer(opened.config, reference.tokenizer, calibration).read(job.sample())
-    write_graph(quantise(graph, calibration.ranges), path)
+    Analyzer(opened.config, tokenizer, calibration).read(job.sample())
+    quantised = quantise(graph, calibration.ranges)
+    plain = path.with_suffix(".fp32.onnx")
+    write_graph(graph, plain)
+    write_graph(quantised, path)
 
-    candidate = Analyzer(opened.config, reference.tokenizer, onnx_forward(path))
+    reference, candidate = (Analyzer(opened.config, tokenizer, OnnxForward(made)) for made in (plain, path))
     schema = schema_of_model(opened.config)
     return compare(reference, candidate, read(reference, job.gate, schema), schema)

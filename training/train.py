@@ -26,7 +26,7 @@ from training.learning_rate import share_of_rate
 from training.model import JointModel, document_logits
 from training.schema import Schema
 from training.teacher import Teachers, teacher_files
-from training.weights import draft_config, load_heads, source_fingerprint, torch_forward
+from training.weights import TorchForward, draft_config, load_heads, source_fingerprint
 
 Progress = Callable[[int, int, str], None]
 """Called with steps done, steps in all, and a line of what is going on."""
@@ -94,7 +94,7 @@ class Training:
         self.tokenizer = Tokenizer(self.backbone.tokenizer)
         self.embargo_config = draft_config(self.config, self.schema, self.backbone)
         self.analyzer = Analyzer(
-            self.embargo_config, self.tokenizer, torch_forward(self.model, self.device), threads=1
+            self.embargo_config, self.tokenizer, TorchForward(self.model, self.device), threads=1
         )
 
         windows = self.embargo_config.window_shape()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from serving.analyzer import Analyzer
 from serving.errors import TrainingError
-from serving.forward import Batch, Forward, TokenOutputs
+from serving.forward import Batch, TokenOutputs
 from serving.model_folder import (
     FILES,
     EmbargoConfig,
@@ -48,21 +48,25 @@ def draft_config(config: TrainConfig, schema: Schema, backbone: Backbone) -> Emb
     )
 
 
-def torch_forward(model: JointModel, device: torch.device) -> Forward:
+class TorchForward:
     """PyTorch in the place of ONNX Runtime, so that training judges through the engine."""
 
-    def forward(batch: Batch) -> TokenOutputs:
-        with torch.inference_mode():
-            inputs = [torch.from_numpy(array).to(device) for array in batch]
-            return TokenOutputs(*(output.float().cpu().numpy() for output in model(*inputs)))
+    pads = True
 
-    return forward
+    def __init__(self, model: JointModel, device: torch.device) -> None:
+        self._model, self._device = model, device
+
+    def __call__(self, batch: Batch) -> TokenOutputs:
+        """Run."""
+        with torch.inference_mode():
+            inputs = [torch.from_numpy(array).to(self._device) for array in batch]
+            return TokenOutputs(*(output.float().cpu().numpy() for output in self._model(*inputs)))
 
 
 def torch_analyzer(folder: ModelFolder, device: torch.device) -> Analyzer:
     """The engine over PyTorch, for a folder with weights on a machine with a GPU."""
     model, backbone, _ = load_trained(folder)
-    forward = torch_forward(model.eval().to(device), device)
+    forward = TorchForward(model.eval().to(device), device)
     tokenizer = Tokenizer(backbone.tokenizer)
     # Few large passes: on a GPU a small one costs as much.
     return Analyzer(folder.config, tokenizer, forward, threads=1, padded_tokens=32768)
