@@ -42,11 +42,11 @@ def client() -> Iterator[TestClient]:
 
 
 def agrees(got: dict[str, Any], golden: dict[str, Any]) -> None:
-    """Spans and labels are equal, scores within 1e-3 (other CPUs round sums otherwise)."""
+    """Spans and labels are equal, scores near: other CPUs round sums otherwise, and int8 makes more of it."""
     for part in ("labels", "entities"):
         assert [_without_scores(row) for row in got[part]] == [_without_scores(row) for row in golden[part]]
         assert [row["score"] for row in got[part]] == pytest.approx(
-            [row["score"] for row in golden[part]], abs=1.1e-3
+            [row["score"] for row in golden[part]], abs=0.05
         )
     assert got["coverage"] == golden["coverage"]
 
