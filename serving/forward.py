@@ -1,4 +1,4 @@
-"""One forward pass: padded windows in, what the model says of each token out.
+"""One forward pass: windows in, what the model says of each token out.
 
 One thread a pass and as many passes at once as there are CPUs: `run()` releases the GIL, one
 session shares its weights, and no idle thread spins. scheduler.py says what runs when.

@@ -41,7 +41,7 @@ class Passes:
         return [TokenOutputs(*(part[row, kept] for part in outputs)) for row, kept in enumerate(own)]
 
     def batch(self, work: Sequence[Work]) -> Batch:
-        """The padded input of some windows."""
+        """The input of some windows, padded if they differ in length."""
         return Batch.of([(item.job.streams[item.document], item.window) for item in work], self._special)
 
 
