@@ -1,9 +1,10 @@
 """The work of many callers on few threads: fair by tokens, small work together, large work in parts.
 
 A caller's documents are a *job*, cut into groups of windows that run together. A free thread
-takes the next group of the job that has had the fewest tokens so far (start-time fair queueing,
-Goyal, Vin & Cheng 1996), so an archive cannot starve a headline, and a headline does not
-wait for a timer: work starts when a thread is free. What is left of small jobs runs together.
+takes the next group of the job that has had the fewest tokens so far (fair queueing by virtual time,
+Demers, Keshav & Shenker 1989), so an archive cannot starve a headline, headlines without end cannot
+starve an archive, and a headline does not wait for a timer: work starts when a thread is free.
+What is left of small jobs runs together.
 """
 
 import threading
@@ -21,6 +22,8 @@ _FULL_ENOUGH = 0.75
 """Jobs share a forward pass only while at least this share of it is not padding.
 
 Where nothing may be padded the share is 1."""
+_SHARES = 16
+"""However many are in line, a job that has begun gets at least one of so many shares."""
 
 
 class Group(NamedTuple):
@@ -75,6 +78,8 @@ class Job:
         self.shared = shared
         self.served = 0.0
         """Virtual time: the tokens it has had, counted from where others stood when it came."""
+        self.begun = False
+        """It has had something: at the same time, others go first."""
         self._lock = threading.Lock()
         self._pieces: list[dict[int, TokenOutputs]] = [{} for _ in cuts]
         self._done: SimpleQueue[int | BaseException] = SimpleQueue()
@@ -133,6 +138,7 @@ class Scheduler:
         self._lock = threading.Lock()
         self._jobs: list[Job] = []
         self._now = 0.0
+        """Virtual time: the tokens that a job which was always in line would have had by now."""
         self._pending = 0
         self._running = 0
 
@@ -185,15 +191,19 @@ class Scheduler:
 
     def _take(self) -> list[Work]:
         """The group whose turn it is, and small groups of other jobs that fit in beside it."""
-        in_line = sorted(self._jobs, key=lambda job: job.served)
+        in_line = sorted(self._jobs, key=lambda job: (job.served, job.begun))
         if not in_line:
             return []
-        self._now = in_line[0].served
+        self._now = max(self._now, in_line[0].served)
         taken = [(in_line[0], self._pop(in_line[0]))]
         # A group that another thread is free to take is better off there.
         others_free = self.threads - self._running - 1
         if in_line[0].shared and sum(len(job.groups) for job in in_line) > others_free:
             taken += self._beside(taken[0][1], in_line)
+        # Time goes on while new jobs keep coming, or none of them would ever stand behind an older one
+        # that has had something already. In a long line it goes faster, towards first come, first served:
+        # else a report of twenty windows would wait twenty times as long as a headline.
+        self._now += sum(group.tokens for _, group in taken) / min(len(in_line), _SHARES)
         self._jobs = [job for job in self._jobs if job.groups]
         return [Work(job, document, window) for job, group in taken for document, window in group.windows]
 
@@ -215,5 +225,6 @@ class Scheduler:
     def _pop(self, job: Job) -> Group:
         group = job.groups.popleft()
         job.served += group.tokens
+        job.begun = True
         self._pending -= group.tokens
         return group

@@ -205,3 +205,24 @@ def test_without_padding_only_jobs_of_the_same_length_share_a_pass() -> None:
     for each in jobs:
         finish(each)
     assert [[len(work.window) for work in batch] for batch in gate.batches] == [[9], [5, 5], [6, 6]]
+
+
+def test_short_jobs_without_end_do_not_starve_a_long_one() -> None:
+    gate = Gate()
+    scheduler = Scheduler(gate, threads=1, budget=12, pads=False)
+    long = job(40, budget=12)
+    passes = len(long.groups)
+    scheduler.submit(long)
+    for _ in range(3):
+        scheduler.submit(job(4, budget=4, shared=False))
+    gate.begun.acquire()
+    for _ in range(200):  # three short ones wait at any time, for each that is done another comes
+        scheduler.submit(job(4, budget=4, shared=False))
+        gate.let(1)
+        gate.begun.acquire()
+    mine = [number for number, batch in enumerate(gate.batches) if batch[0].job is long]
+    assert len(mine) == passes
+    # A window of the long one costs as much as three short jobs, and four are in line.
+    assert mine[-1] <= 4 * 3 * passes + 8
+    gate.let(300)
+    scheduler.cancel(long)
