@@ -83,7 +83,8 @@ def test_requests_arrive_whatever_becomes_of_those_before(server: Server, load: 
     arrived = load.arriving("singles", rate=50, seconds=0.4)
     assert arrived["answers"] == {"200": 20}
     assert arrived["in_time"] == 0  # all came before the first was answered
-    assert 19 / 50 <= arrived["arriving_seconds"] < arrived["seconds"]
+    # A timer may go off a little early.
+    assert 0.9 * 19 / 50 <= arrived["arriving_seconds"] < arrived["seconds"]
     timer.join()
 
 
