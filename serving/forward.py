@@ -55,6 +55,11 @@ class Batch(NamedTuple):
             mask[row, : 2 + length] = 1
         return cls(ids, type_ids, mask)
 
+    def feed(self, session: onnxruntime.InferenceSession) -> dict[str, Int64]:
+        """What a session reads of these: an encoder may know no token types, a graph no mask."""
+        inputs = {given.name for given in session.get_inputs()}
+        return {name: array for name, array in self._asdict().items() if name in inputs}
+
 
 Forward = Callable[[Batch], TokenOutputs]
 """One forward pass. ONNX Runtime serves; in training PyTorch stands in its place.
@@ -106,9 +111,7 @@ class OnnxForward:
 
     def __init__(self, graph: Path) -> None:
         self._session = session_of(graph)
-        # An encoder without token types (DistilBERT, ModernBERT) has no such input.
-        self._inputs = {given.name for given in self._session.get_inputs()}
-        self.pads = "attention_mask" in self._inputs
+        self.pads = "attention_mask" in {given.name for given in self._session.get_inputs()}
         """A graph without a mask takes windows of one length."""
 
     def __call__(self, batch: Batch) -> TokenOutputs:
@@ -119,5 +122,4 @@ class OnnxForward:
                 f"the graph has no attention_mask and takes windows of one length, got {lengths.max()} and "
                 f"{lengths.min()} tokens; expected a scheduler that does not pad."
             )
-        feed = {name: array for name, array in batch._asdict().items() if name in self._inputs}
-        return TokenOutputs(*self._session.run(TokenOutputs._fields, feed))
+        return TokenOutputs(*self._session.run(TokenOutputs._fields, batch.feed(self._session)))

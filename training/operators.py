@@ -16,7 +16,6 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-MASK = "attention_mask"
 MICROSOFT = "com.microsoft"
 """Domain of ONNX Runtime's own operators."""
 _EMBEDDING_INPUTS = 7

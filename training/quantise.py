@@ -23,7 +23,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from serving.forward import Batch, TokenOutputs, session_of
-from training.operators import MASK, MICROSOFT, constant, prune
+from training.operators import MICROSOFT, constant, prune
 
 Float32 = npt.NDArray[np.float32]
 
@@ -65,20 +65,16 @@ class Calibration:
             helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in self._read
         )
         self._session = session_of(watched.SerializeToString())
-        self._inputs = {given.name for given in self._session.get_inputs()}
-        self.pads = MASK in self._inputs
         self._lock = threading.Lock()
         self.ranges: dict[str, ChannelRange] = {}
-        """By tensor, over all batches so far; padding does not count."""
+        """By tensor, over all batches so far. As it does not say that it pads, no window is padded."""
 
     def __call__(self, batch: Batch) -> TokenOutputs:
         """Run and remember."""
-        feed = {name: array for name, array in batch._asdict().items() if name in self._inputs}
-        outputs = self._session.run([*TokenOutputs._fields, *self._read], feed)
+        outputs = self._session.run([*TokenOutputs._fields, *self._read], batch.feed(self._session))
         own = len(TokenOutputs._fields)
-        real = batch.attention_mask > 0
         for name, values in zip(self._read, outputs[own:], strict=True):
-            seen = ChannelRange(values[real].min(axis=0), values[real].max(axis=0))
+            seen = ChannelRange(values.min(axis=(0, 1)), values.max(axis=(0, 1)))
             with self._lock:
                 self.ranges[name] = self.ranges.get(name, seen).joined(seen)
         return TokenOutputs(*outputs[:own])
@@ -93,6 +89,7 @@ def quantise(model: onnx.ModelProto, ranges: Mapping[str, ChannelRange]) -> onnx
     products: dict[str, _Product] = {}
     for name, readers in _readers(graph).items():
         joint = np.concatenate([weights[node.input[1]] for node in readers], axis=1)
+        # Several readers are what attention begins with: products apart would be dear, and gain little.
         activations[name] = _Activation(name, joint, ranges[name], 0 if len(readers) > 1 else _LOUD)
         for node in readers:
             bias = biases.get(node.output[0])
