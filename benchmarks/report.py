@@ -17,6 +17,7 @@ from benchmarks.work import Slice
 from serving.errors import DocumentError
 from serving.model_folder import FILES, ModelFolder
 from serving.tokens import Tokenizer
+from serving.windows import SPECIAL_TOKENS
 from training.corpus import AnnotatedDocument
 from training.schema import Schema
 
@@ -32,6 +33,8 @@ class Tokens:
     """Each token once."""
     encoder: int
     """What the encoder must read: with the overlap of windows and their special tokens."""
+    pairs: int
+    """Pairs of tokens that attend to each other: the squares of the windows' lengths."""
 
 
 def count_tokens(slices: Sequence[Slice], model: ModelFolder) -> dict[str, Tokens]:
@@ -42,8 +45,8 @@ def count_tokens(slices: Sequence[Slice], model: ModelFolder) -> dict[str, Token
     for slice in slices:
         streams = tokenizer.encode(slice.documents)
         lengths = [len(stream) for stream in streams if not isinstance(stream, DocumentError)]
-        encoder = sum(len(window) + 2 for length in lengths for window in windows.cut(length))
-        counts[slice.name] = Tokens(sum(lengths), encoder)
+        read = [len(window) + SPECIAL_TOKENS for length in lengths for window in windows.cut(length)]
+        counts[slice.name] = Tokens(sum(lengths), sum(read), sum(length**2 for length in read))
     return counts
 
 
@@ -137,22 +140,29 @@ def _roofline(
 ) -> dict[str, Any]:
     assert ours.measured
     config = orjson.loads((reference.model.path / FILES.config).read_bytes())
-    flop = roofline.flop_per_token(config)
+    flop, attention = roofline.flop_per_token(config), roofline.attention_flop_per_pair(config)
     gemm = _median_rates(result)
     achieved = {}
     for slice in reference.slices:
-        rate = flop * tokens[slice.name].encoder / statistics.median(ours.measured.seconds[slice.name]) / 1e9
+        count, seconds = tokens[slice.name], statistics.median(ours.measured.seconds[slice.name])
+        projections = flop * count.encoder
+        work = {"projections": projections, "with_attention": projections + attention * count.pairs}
         achieved[slice.name] = {
-            "gflop_per_second": rate,
-            **{f"share_of_{kind}_gemm": rate / gemm[ours.threads][kind] for kind in gemm[ours.threads]},
+            name: _beside_gemm(done / seconds / 1e9, gemm[ours.threads]) for name, done in work.items()
         }
     return {
         "gemm_rows_inner_columns": roofline.SHAPE,
         "gemm_gflop_per_second_by_threads": {str(n): kinds for n, kinds in gemm.items()},
         "projection_flop_per_token": flop,
+        "attention_flop_per_pair": attention,
         "graph_variant": reference.model.config.graph_variant,
         "achieved_by_slice": achieved,
     }
+
+
+def _beside_gemm(rate: float, gemm: Mapping[str, float]) -> dict[str, float]:
+    """A rate in GFLOP/s, and what share it is of each matrix product's."""
+    return {"gflop_per_second": rate, **{f"share_of_{kind}_gemm": rate / top for kind, top in gemm.items()}}
 
 
 def _scaling(result: RunResult, ours: SystemResult) -> dict[str, Any]:

@@ -39,6 +39,11 @@ def flop_per_token(config: Mapping[str, Any]) -> int:
     return 2 * int(config["num_hidden_layers"]) * (4 * hidden**2 + 2 * hidden * inner)
 
 
+def attention_flop_per_pair(config: Mapping[str, Any]) -> int:
+    """Of attention's own two products, for each pair of tokens of a window."""
+    return 4 * int(config["num_hidden_layers"]) * int(config["hidden_size"])
+
+
 def _measure(threads: int) -> dict[str, float]:
     random = np.random.default_rng(1)
     rows, inner, columns = SHAPE

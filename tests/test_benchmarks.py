@@ -434,6 +434,11 @@ def test_a_token_costs_what_its_projections_do() -> None:
     assert roofline.flop_per_token(mini_lm) == 21_233_664
 
 
+def test_a_pair_of_tokens_costs_what_attention_multiplies() -> None:
+    mini_lm = {"hidden_size": 384, "num_hidden_layers": 6}
+    assert roofline.attention_flop_per_pair(mini_lm) == 9_216
+
+
 def test_the_rate_of_a_matrix_product_is_measured() -> None:
     found = roofline.rates(1)
     assert set(found) == {"fp32", "int8"}
@@ -539,6 +544,8 @@ def test_a_run_reports_everyone_and_goes_on_without_those_that_fail(
     tokens = found["slices"]["mixed_8"]
     assert tokens["encoder_tokens"] > tokens["document_tokens"] > tokens["words"]
     assert found["roofline"]["gemm_gflop_per_second_by_threads"]["1"] == {"fp32": 10.0, "int8": 40.0}
+    reached = found["roofline"]["achieved_by_slice"]["mixed_8"]
+    assert reached["with_attention"]["gflop_per_second"] > reached["projections"]["gflop_per_second"]
 
     save(found, tmp_path / "report")
     plot(found, tmp_path / "report")
