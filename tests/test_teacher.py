@@ -9,6 +9,7 @@ import torch
 
 from serving.analyzer import Analyzer, Reading
 from serving.errors import TrainingError
+from serving.sentences import sentences
 from serving.tokens import TokenStream
 from tests.conftest import quiet
 from training.config import TrainConfig
@@ -18,7 +19,7 @@ from training.formats.jsonl import write_rows
 from training.schema import Schema
 from training.teacher import Teachers
 from training.train import Run, Training
-from training.unlabelled import draw_unlabelled
+from training.unlabelled import draw_unlabelled, some_cut_short
 
 
 @pytest.fixture
@@ -167,3 +168,23 @@ def test_unlabelled_text_is_drawn_by_seed_and_holds_nothing_held_out(tmp_path: P
     assert drawn == [document.text for document in draw_unlabelled([file], 15, 3, held)]
     assert drawn != [document.text for document in draw_unlabelled([file], 15, 4, held)]
     assert len(draw_unlabelled([file], 99, 3, held)) == 20
+
+
+def test_short_texts_are_sentences_of_the_drawn_ones_without_their_title() -> None:
+    text = "Prices rose. A port was closed. Two ships left it.\nA minister spoke."
+    whole = [
+        AnnotatedDocument(str(n), text, (), None, title="Port closed", known_types=frozenset())
+        for n in range(200)
+    ]
+    shown = some_cut_short(whole, 0.5, 3)
+    short = [document for document in shown if document.text != text or document.title is None]
+    assert 70 < len(short) < 130
+    assert all(document.title is None and document.text in text for document in short)
+    assert all(1 <= len(sentences(document.text)) <= 3 for document in short)
+    assert len({document.text for document in short}) > 6
+    assert [document.id for document in shown] == [document.id for document in whole]
+    assert some_cut_short(whole, 0.5, 3) == shown
+    assert some_cut_short(whole, 0.5, 4) != shown
+    assert some_cut_short(whole, 0.0, 3) == whole
+    empty = AnnotatedDocument("e", " ", (), None, known_types=frozenset())
+    assert some_cut_short([empty], 1.0, 3)[0].text == " "

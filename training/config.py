@@ -58,6 +58,8 @@ class TrainConfig(TomlConfig):
 
     unlabelled_documents: int = 2000
     """Documents without annotation that teachers explain in each epoch, others in every one."""
+    short_share: float = 0.0
+    """Share of them that is cut to one to three sentences (training/unlabelled.py)."""
     layers: int = 0
     """Keep so many layers of the encoder, evenly spread, as smaller students do; 0: all."""
 

@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from serving.errors import CorpusError, TrainingError
+from serving.model_folder import FILES
 from training.backbone import is_model_folder
 from training.config import TrainConfig
 from training.corpus import AnnotatedDocument, Split, read_corpus, split_file
@@ -21,7 +22,7 @@ from training.report import plot_curves
 from training.schema import Schema
 from training.teacher import teacher_files
 from training.train import Progress, Run, Training
-from training.unlabelled import draw_unlabelled
+from training.unlabelled import draw_unlabelled, some_cut_short
 from training.validate import problems
 
 
@@ -134,6 +135,8 @@ def run_job(job: TrainingJob, progress: Progress) -> Mapping[str, Mapping[str, A
     gathered = gather([str(job.data), *job.extra], job.schema, job.config)
     if job.teachers:
         gathered = _with_unlabelled(gathered, job)
+    if is_model_folder(job.start):
+        gathered.files["start"] = [Path(job.start) / FILES.manifest]
     provenance = Provenance.now(job.command, job.config.seed, job.start, gathered.files)
     run = Run(
         job.config, gathered.data, job.schema, job.start, job.run_folder, provenance.code_hash(), job.teachers
@@ -164,6 +167,7 @@ def _with_unlabelled(gathered: Gathered, job: TrainingJob) -> Gathered:
     # Settings may ask for more epochs than `epochs`; what is drawn then comes a second time.
     count = job.config.epochs * job.config.unlabelled_documents
     documents = draw_unlabelled(job.unlabelled, count, job.config.seed, held_out)
+    documents = some_cut_short(documents, job.config.short_share, job.config.seed)
     files = {**gathered.files, "unlabelled": [*job.unlabelled], "teachers": teacher_files(job.teachers)}
     return replace(gathered, data=replace(gathered.data, unlabelled=documents), files=files)
 

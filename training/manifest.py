@@ -36,7 +36,8 @@ class Provenance:
     seed: int
     backbone: str
     data: Mapping[str, Mapping[str, str]]
-    """SHA-256 by file, by role: train, dev, partial, gazetteer, unlabelled, teachers (their manifests).
+    """SHA-256 by file, by role: train, dev, partial, gazetteer, unlabelled; of the models that it
+    started from and learned from, start and teachers, their manifests.
     Read before the run, as the code's is."""
     code: Mapping[str, str]
     """SHA-256 by source file."""

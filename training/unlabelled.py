@@ -1,13 +1,17 @@
 """Text that nobody has annotated, for teachers to explain (training/teacher.py)."""
 
 from collections.abc import Iterable, Sequence, Set
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from serving.sentences import sentences
 from training.corpus import AnnotatedDocument
 from training.formats.jsonl import read_rows, text_of
+
+_MOST_SENTENCES = 3
 
 
 def draw_unlabelled(
@@ -35,6 +39,28 @@ def draw_unlabelled(
     order = np.random.default_rng(seed).permutation(len(documents))
     drawn = (documents[at] for at in order if documents[at].text not in held)
     return list(islice(drawn, count))
+
+
+def some_cut_short(
+    documents: Sequence[AnnotatedDocument], share: float, seed: int
+) -> Sequence[AnnotatedDocument]:
+    """A `share` of the documents as one to three sentences from anywhere in them, without their title.
+
+    Alerts and snippets are so short, archives are not: a student that reads articles alone is
+    unsure of them.
+    """
+    random = np.random.default_rng([seed, 1])
+    is_short = random.random(len(documents)) < share
+    return [_short(d, random) if short else d for d, short in zip(documents, is_short, strict=True)]
+
+
+def _short(document: AnnotatedDocument, random: np.random.Generator) -> AnnotatedDocument:
+    found = sentences(document.text)
+    count = min(int(random.integers(1, _MOST_SENTENCES + 1)), len(found))
+    first = int(random.integers(len(found) - count + 1))
+    kept = found[first : first + count]
+    text = document.text[kept[0][0] : kept[-1][1]] if kept else document.text
+    return replace(document, text=text, title=None)
 
 
 class _HeldOut:
