@@ -181,10 +181,8 @@ def evaluate(
             f"{result.spans.micro.gold} gold spans unreachable)"
         )
         console.print(report.class_table(result))
-    rows = dict(results)
     for measured in sets:
-        rows.update({f"{measured.name}: {system}": other for system, other in measured.others.items()})
-    console.print(report.table(rows))
+        console.print("", report.table(measured.name, {folder.path.name: measured.result, **measured.others}))
     typer.echo(f"Wrote {target}/report.html, report.json and report.png.")
 
 

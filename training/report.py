@@ -1,5 +1,6 @@
 """An evaluation for people: a table for the terminal, a JSON report, plots."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,19 +12,22 @@ from serving.errors import TrainingError
 from training.evaluation import Evaluation, rounded
 
 
-def table(results: Mapping[str, Evaluation]) -> Table:
-    """Overall figures, one row a data set."""
-    made = Table("data", "documents", "span P", "span R", "span F1", "95%", "label F1", "95%", box=None)
-    for name, result in results.items():
+def table(data: str, systems: Mapping[str, Evaluation]) -> Table:
+    """Overall figures on one data set, a row a system."""
+    documents = max(result.documents for result in systems.values())
+    made = Table(
+        "system", "span P", "span R", "span F1", "95%", "label F1", "95%",
+        title=f"{data}, {documents} documents", title_justify="left", box=None,
+    )  # fmt: skip
+    for name, result in systems.items():
         micro = result.spans.micro
         made.add_row(
             name,
-            str(result.documents),
             _figure(micro.precision),
             _figure(micro.recall),
-            f"[bold]{micro.f1:.4f}[/]",
+            f"[bold]{_figure(micro.f1, 4)}[/]",
             "–".join(map(_figure, result.span_intervals().micro)),
-            f"[bold]{result.labels.macro_f1:.4f}[/]",
+            f"[bold]{_figure(result.labels.macro_f1, 4)}[/]",
             "–".join(map(_figure, result.label_intervals().macro)),
         )
     return made
@@ -40,9 +44,9 @@ def class_table(result: Evaluation) -> Table:
     return made
 
 
-def _figure(value: float) -> str:
+def _figure(value: float, decimals: int = 3) -> str:
     """Rounded twice, as the card is, which is written from the four decimals of metrics.json."""
-    return f"{round(value, 4):.3f}"
+    return "" if math.isnan(value) else f"{round(value, 4):.{decimals}f}"
 
 
 def cross_check(result: Evaluation) -> float:
