@@ -18,6 +18,7 @@ from training.schema import Schema, load_schema
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 RELEASED = ROOT / "models" / "embargo-base-v2"
+RELEASED_SMALL = ROOT / "models" / "embargo-small-v1"
 
 
 @pytest.fixture(scope="session")

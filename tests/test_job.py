@@ -72,6 +72,12 @@ def test_a_trained_folder_is_a_start_for_the_next(job: TrainingJob) -> None:
         config=replace(job.config, encoder_learning_rate=1e-9, head_learning_rate=1e-9),
     )  # fmt: skip
     second = run_job(again, quiet)
+    manifest = orjson.loads((again.model_folder / "manifest.json").read_bytes())
+    assert manifest["started_from"]["command"] == job.command
+    assert "train" in manifest["started_from"]["data"]
+    assert list(manifest["data"]["start"]) == [str(job.model_folder / "manifest.json")]
+    card = (again.model_folder / "README.md").read_text(encoding="utf-8")
+    assert f"Before that: `{job.command}`" in card
     for data in first:
         # Nothing was learned on top, so the heads must have come along.
         assert second[data]["span_micro_f1"] == pytest.approx(first[data]["span_micro_f1"], abs=0.02)

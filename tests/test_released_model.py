@@ -1,6 +1,7 @@
-"""The released model says through every door what its golden file says it said at release.
+"""The released models say through every door what their golden files say they said at release.
 
-`tests/golden/<model>.json` is made by: embargo analyze docs/example.txt --json > tests/golden/<model>.json
+`tests/golden/<model>.json` is made by:
+embargo analyze docs/example.txt --model models/<model> --json > tests/golden/<model>.json
 """
 
 import subprocess
@@ -19,25 +20,30 @@ from serving.app import create_app
 from serving.model_folder import ModelFolder
 from serving.results import Document, Options
 from serving.settings import Settings
-from tests.conftest import RELEASED, ROOT, SHARED
+from tests.conftest import RELEASED, RELEASED_SMALL, ROOT, SHARED
 
 EXAMPLE = ROOT / "docs" / "example.txt"
 TEXT = EXAMPLE.read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def golden() -> dict[str, Any]:
-    return dict(orjson.loads((ROOT / "tests" / "golden" / f"{RELEASED.name}.json").read_bytes()))
+@pytest.fixture(scope="module", params=[RELEASED, RELEASED_SMALL], ids=lambda path: path.name)
+def released(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
 
 
 @pytest.fixture(scope="module")
-def folder() -> ModelFolder:
-    return ModelFolder.open(RELEASED)
+def golden(released: Path) -> dict[str, Any]:
+    return dict(orjson.loads((ROOT / "tests" / "golden" / f"{released.name}.json").read_bytes()))
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(model=RELEASED))) as made:
+def folder(released: Path) -> ModelFolder:
+    return ModelFolder.open(released)
+
+
+@pytest.fixture(scope="module")
+def client(released: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(model=released))) as made:
         yield made
 
 
@@ -74,8 +80,9 @@ def test_through_http(client: TestClient, answer: dict[str, Any], golden: dict[s
     assert got["model"] == golden["model"]
 
 
-def test_through_the_command_line(answer: dict[str, Any]) -> None:
-    command = [str(Path(sys.executable).parent / "embargo"), "analyze", str(EXAMPLE), "--json"]
+def test_through_the_command_line(answer: dict[str, Any], released: Path) -> None:
+    embargo = str(Path(sys.executable).parent / "embargo")
+    command = [embargo, "analyze", str(EXAMPLE), "--model", str(released), "--json"]
     done = subprocess.run(command, capture_output=True, check=True, cwd=ROOT)
     agrees(orjson.loads(done.stdout), answer)
 

@@ -127,6 +127,13 @@ def _provenance(provenance: Provenance) -> str:
         rows.append(f"- {role}: {', '.join(f'`{file}`' for file in files) or 'nothing'}")
     used = [file for files in provenance.data.values() for file in files]
     used += list((provenance.pretraining or {}).get("data", {}).get("texts", []))
+    earlier = provenance.started_from
+    while earlier:
+        read = list(dict.fromkeys(file for files in earlier["data"].values() for file in files))
+        named = ", ".join(f"`{file}`" for file in read)
+        rows.append(f"- Before that: `{earlier['command']}` (seed {earlier['seed']}), from {named}.")
+        used += read
+        earlier = earlier.get("started_from")
     notes = [note for part, note in _CORPUS_NOTES.items() if any(part in file for file in used)]
     return "\n".join([*rows, "", *notes, "Hashes of every file stand in `manifest.json`.", ""])
 

