@@ -126,16 +126,20 @@ def _provenance(provenance: Provenance) -> str:
     for role, files in provenance.data.items():
         rows.append(f"- {role}: {', '.join(f'`{file}`' for file in files) or 'nothing'}")
     used = [file for files in provenance.data.values() for file in files]
-    used += list((provenance.pretraining or {}).get("data", {}).get("texts", []))
+    used += _pretraining_texts(provenance.pretraining)
     earlier = provenance.started_from
     while earlier:
-        read = list(dict.fromkeys(file for files in earlier["data"].values() for file in files))
+        read = list(dict.fromkeys(file for files in (earlier["data"] or {}).values() for file in files))
         named = ", ".join(f"`{file}`" for file in read)
         rows.append(f"- Before that: `{earlier['command']}` (seed {earlier['seed']}), from {named}.")
-        used += read
+        used += [*read, *_pretraining_texts(earlier["pretraining"])]
         earlier = earlier.get("started_from")
     notes = [note for part, note in _CORPUS_NOTES.items() if any(part in file for file in used)]
     return "\n".join([*rows, "", *notes, "Hashes of every file stand in `manifest.json`.", ""])
+
+
+def _pretraining_texts(pretraining: Mapping[str, Any] | None) -> list[str]:
+    return list((pretraining or {}).get("data", {}).get("texts", []))
 
 
 def _start(provenance: Provenance) -> str:

