@@ -7,18 +7,20 @@ import onnx
 import orjson
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from serving.analyzer import Analyzer
 from serving.errors import CorpusError, TrainingError
 from serving.model_folder import ModelFolder, file_sha256
 from serving.results import Document
 from tests.conftest import quiet
+from training.average import average
 from training.backbone import load_backbone
 from training.config import TrainConfig
-from training.corpus import AnnotatedDocument, write_corpus
+from training.corpus import AnnotatedDocument, read_corpus, write_corpus
 from training.folder import EvaluationSet
 from training.job import TrainingJob, run_job
-from training.manifest import rehash
+from training.manifest import Provenance, rehash
 from training.recalibrate import recalibrate, recalibrated
 from training.schema import Schema, load_schema, schema_of
 
@@ -81,6 +83,61 @@ def test_a_trained_folder_is_a_start_for_the_next(job: TrainingJob) -> None:
     for data in first:
         # Nothing was learned on top, so the heads must have come along.
         assert second[data]["span_micro_f1"] == pytest.approx(first[data]["span_micro_f1"], abs=0.02)
+
+
+def test_the_mean_of_two_runs_from_one_start(job: TrainingJob, tmp_path: Path) -> None:
+    run_job(job, quiet)
+    other = _another(job, "other-v1", replace(job.config, encoder_learning_rate=1e-3))
+    run_job(other, quiet)
+    folders, dev = [job.model_folder, other.model_folder], job.data / "dev.jsonl"
+    provenance = Provenance.of_average("embargo average", folders, [dev])
+    target = tmp_path / "models" / "mean-v2"
+    metrics = average(folders, target, [EvaluationSet(str(dev), list(read_corpus(dev)), True)], provenance)
+    assert list(metrics) == [str(dev)]
+
+    first, second, mean = (load_file(folder / "model.safetensors") for folder in (*folders, target))
+    for name, tensor in mean.items():
+        expected = (first[name].float() + second[name].float()) / 2
+        torch.testing.assert_close(tensor.float(), expected, rtol=1e-3, atol=1e-6)
+    assert any(not torch.equal(first[name], second[name]) for name in mean)
+
+    opened = ModelFolder.open(target)
+    assert (opened.config.name, opened.config.version) == ("mean", "2")
+    assert Analyzer.load(opened).analyze([Document("the bank of Russia")])[0].error is None
+    manifest = orjson.loads((target / "manifest.json").read_bytes())
+    assert [made["command"] for made in manifest["averaged"]] == [job.command, other.command]
+    assert list(manifest["data"]["averaged"]) == [str(folder / "manifest.json") for folder in folders]
+    card = (target / "README.md").read_text(encoding="utf-8")
+    assert f"the mean of the weights of `{folders[0]}/manifest.json`" in card
+    assert card.count("- Before that:") == 2
+
+
+def test_runs_that_differ_have_no_mean(job: TrainingJob) -> None:
+    run_job(job, quiet)
+    other = _another(job, "other-v1", replace(job.config, seed=job.config.seed + 1))
+    wide = _another(job, "wide-v1", replace(job.config, window_size=job.config.window_size + 8))
+    for run in (other, wide):
+        run_job(run, quiet)
+    provenance = Provenance.of_average("embargo average", [job.model_folder], [])
+    sets = [EvaluationSet("dev", list(read_corpus(job.data / "dev.jsonl")), True)]
+    target = job.model_folder.with_name("mean-v1")
+    for folders, message in (
+        ([job.model_folder, other.model_folder], "did not start from the weights"),
+        ([job.model_folder, wide.model_folder], "has windows other than"),
+        ([job.model_folder], "got 1 model folder to average"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            average(folders, target, sets, provenance)
+    with pytest.raises(TrainingError, match="no dev documents"):
+        average([job.model_folder, other.model_folder], target, [], provenance)
+    assert not target.exists()
+
+
+def _another(job: TrainingJob, name: str, config: TrainConfig) -> TrainingJob:
+    return replace(
+        job, name=name, config=config, command=f"embargo train --name {name}",
+        run_folder=job.run_folder.with_name(name), model_folder=job.model_folder.with_name(name),
+    )  # fmt: skip
 
 
 def test_a_smaller_student_of_a_teacher(

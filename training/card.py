@@ -1,6 +1,7 @@
 """The model card: what the model is, what it was made from, how well it reads."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from serving.model_folder import EmbargoConfig
@@ -41,14 +42,15 @@ _INDEXED = {"span_micro_f1": "strict span micro-F1", "label_macro_f1": "label ma
 
 
 def _front_matter(name: str, provenance: Provenance, metrics: Metrics) -> str:
-    first = (provenance.pretraining or {}).get("start")
+    makings = [asdict(provenance), *_earlier(provenance)]
+    starts = {start for m in makings for start in (m["backbone"], (m["pretraining"] or {}).get("start"))}
     lines = [
         "---",
         "language: en",
         "license: apache-2.0",
         "library_name: embargo",
         "pipeline_tag: token-classification",
-        *([f"base_model: {_PACKAGED_ID}"] if BACKBONE in (provenance.backbone, first) else []),
+        *([f"base_model: {_PACKAGED_ID}"] if BACKBONE in starts else []),
         "tags: [sanctions, adverse-media, ner, onnx]",
         "model-index:",
         f"- name: {name}",
@@ -119,23 +121,37 @@ def _details(data: str, summary: Mapping[str, Any]) -> str:
 
 
 def _provenance(provenance: Provenance) -> str:
-    rows = [
-        f"- Command: `{provenance.command}` (seed {provenance.seed}).",
-        f"- Start: {_start(provenance)}.",
-    ]
+    if provenance.averaged:
+        names = ", ".join(f"`{folder}`" for folder in provenance.data["averaged"])
+        rows = [f"- Command: `{provenance.command}`.", f"- Start: the mean of the weights of {names}."]
+    else:
+        rows = [
+            f"- Command: `{provenance.command}` (seed {provenance.seed}).",
+            f"- Start: {_start(provenance)}.",
+        ]
     for role, files in provenance.data.items():
         rows.append(f"- {role}: {', '.join(f'`{file}`' for file in files) or 'nothing'}")
     used = [file for files in provenance.data.values() for file in files]
     used += _pretraining_texts(provenance.pretraining)
-    earlier = provenance.started_from
-    while earlier:
+    for earlier in _earlier(provenance):
         read = list(dict.fromkeys(file for files in (earlier["data"] or {}).values() for file in files))
         named = ", ".join(f"`{file}`" for file in read)
         rows.append(f"- Before that: `{earlier['command']}` (seed {earlier['seed']}), from {named}.")
         used += [*read, *_pretraining_texts(earlier["pretraining"])]
-        earlier = earlier.get("started_from")
     notes = [note for part, note in _CORPUS_NOTES.items() if any(part in file for file in used)]
     return "\n".join([*rows, "", *notes, "Hashes of every file stand in `manifest.json`.", ""])
+
+
+def _earlier(provenance: Provenance) -> list[Mapping[str, Any]]:
+    """Every making before this one, latest first, each once: two models may have had one start."""
+    found: dict[str, Mapping[str, Any]] = {}
+    waiting = [provenance.started_from, *(provenance.averaged or ())]
+    while waiting:
+        making = waiting.pop(0)
+        if making is not None:
+            found.setdefault(making["command"], making)
+            waiting += [making.get("started_from"), *(making.get("averaged") or ())]
+    return list(found.values())
 
 
 def _pretraining_texts(pretraining: Mapping[str, Any] | None) -> list[str]:

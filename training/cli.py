@@ -207,6 +207,29 @@ def calibrate(
 
 
 @app.command()
+def average(
+    models: Annotated[list[Path], typer.Argument(help="Model folders that started from the same weights.")],
+    data: Annotated[list[str], typer.Option(help="Corpus folders: dev to fit on, test to measure on.")],
+    name: Annotated[str, typer.Option(help="Name and version of the new model.")] = "mean-v1",
+) -> None:
+    """Write the mean of several models' weights, calibrated and measured."""
+    needs_training_extra()
+    from serving.model_folder import ModelFolder
+    from training.average import average as write_average
+    from training.manifest import Provenance
+
+    folders = [find_model(model) for model in models]
+    schema = schema_of_model(ModelFolder.open(folders[0], verify=False).config)
+    sets, dev = _evaluation_sets(words(data), schema)
+    made_of = Provenance.of_average(command_line(), folders, dev)
+    target = BUILD / "models" / name
+    with progress_bar("averaging, calibrating and measuring", None):
+        metrics = write_average(folders, target, sets, made_of)
+    _echo_metrics(metrics)
+    typer.echo(f"Wrote {target}.")
+
+
+@app.command()
 def export(
     model: serving_cli.ModelOption = RELEASED_MODEL,
     output: Annotated[Path | None, typer.Option("-o", help="New model folder.")] = None,

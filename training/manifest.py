@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ _LIBRARIES = (
 )
 
 # All but the hashes of files and code, which its own manifest has.
-_OF_A_START = ("command", "seed", "backbone", "data", "libraries", "python", "pretraining", "started_from")
+_OF_A_START = (
+    "command", "seed", "backbone", "data", "libraries", "python", "pretraining", "started_from", "averaged",
+)  # fmt: skip
 
 PRETRAINING = "pretraining.json"
 """Beside an encoder that `embargo pretrain` wrote: what it was made from."""
@@ -52,6 +54,8 @@ class Provenance:
     """What `embargo pretrain` says of the encoder that the run started from, if it made it."""
     started_from: Mapping[str, Any] | None = None
     """What the model folder that the run started from says of its own making."""
+    averaged: Sequence[Mapping[str, Any]] | None = None
+    """What models say of their making whose weights this is the mean of."""
 
     def code_hash(self) -> str:
         """One hash over all source files."""
@@ -68,8 +72,16 @@ class Provenance:
             {path.as_posix(): file_sha256(path) for path in _sources()},
             **environment(),
             pretraining=_pretraining(Path(backbone)),
-            started_from=_started_from(Path(backbone)),
+            started_from=_making_of(Path(backbone)) if is_model_folder(backbone) else None,
         )
+
+    @classmethod
+    def of_average(cls, command: str, folders: Sequence[Path], dev: Sequence[Path]) -> "Provenance":
+        """Hash models and dev documents before the mean of their weights is made."""
+        files = {"averaged": [folder / FILES.manifest for folder in folders], "dev": dev}
+        makings = [_making_of(folder) for folder in folders]
+        made = cls.now(command, 0, makings[0]["backbone"], files)
+        return replace(made, pretraining=None, started_from=None, averaged=makings)
 
     @classmethod
     def of_manifest(cls, folder: Path) -> "Provenance":
@@ -94,6 +106,7 @@ def write_manifest(folder: Path, provenance: Provenance) -> None:
         "code": provenance.code,
         "pretraining": provenance.pretraining,
         "started_from": provenance.started_from,
+        "averaged": provenance.averaged,
         "libraries": provenance.libraries,
         "python": provenance.python,
     }
@@ -134,9 +147,7 @@ def _pretraining(folder: Path) -> Mapping[str, Any] | None:
     return orjson.loads(file.read_bytes()) if file.is_file() else None
 
 
-def _started_from(folder: Path) -> Mapping[str, Any] | None:
-    if not is_model_folder(str(folder)):
-        return None
+def _making_of(folder: Path) -> Mapping[str, Any]:
     manifest = orjson.loads((folder / FILES.manifest).read_bytes())
     return {name: manifest.get(name) for name in _OF_A_START}
 
