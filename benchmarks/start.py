@@ -1,6 +1,6 @@
 """How long the engine takes from nothing to its first answer, and what it costs when idle.
 
-    python -m benchmarks.start --model models/embargo-base-v2
+    python -m benchmarks.start --model models/embargo-base-v3
 
 prints medians over fresh processes as JSON: seconds to import the engine, to check and load the
 model, to answer once, and the share of a CPU that the loaded engine takes while nobody asks.

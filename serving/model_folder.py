@@ -142,7 +142,7 @@ class ModelFolder:
         if not folder.is_dir():
             raise ModelFolderError(
                 f"{folder} is not a folder; expected a model folder with {', '.join(FILES.needed())}. "
-                "Train one with `make train`, or name a released one such as models/embargo-base-v2."
+                "Train one with `make train`, or name a released one such as models/embargo-base-v3."
             )
         for name in FILES.needed():
             if not (folder / name).is_file():

@@ -113,7 +113,7 @@ def add_routes(app: FastAPI) -> None:
         _check_language(language)
         return [_name(type_) for type_ in _types(service_of(request).model.current)]
 
-    @app.get("/presidio/recognizers", responses=openapi.responses(all=["embargo-base-v2"]))
+    @app.get("/presidio/recognizers", responses=openapi.responses(all=["embargo-base-v3"]))
     async def recognizers(request: Request, language: str = _LANGUAGE) -> list[str]:
         """What finds spans: the model."""
         _check_language(language)

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serving.forward import available_cpus
 
-RELEASED_MODEL = Path("models/embargo-base-v2")
+RELEASED_MODEL = Path("models/embargo-base-v3")
 
 
 class Settings(BaseSettings):

@@ -17,7 +17,7 @@ from training.schema import Schema, load_schema
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
-RELEASED = ROOT / "models" / "embargo-base-v2"
+RELEASED = ROOT / "models" / "embargo-base-v3"
 RELEASED_SMALL = ROOT / "models" / "embargo-small-v1"
 
 
