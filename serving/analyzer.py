@@ -13,7 +13,7 @@ import numpy.typing as npt
 from serving import decode, document_head, shape
 from serving.calls import Cancellation, Observer, Silent
 from serving.errors import DocumentError
-from serving.forward import Forward, OnnxForward
+from serving.forward import Forward, OnnxForward, available_cpus
 from serving.model_folder import FILES, EmbargoConfig, ModelFolder
 from serving.results import Analysis, Document, Label, Options, Problem
 from serving.run import PADDED_TOKENS, Runner
@@ -78,10 +78,11 @@ class Analyzer:
         cls, folder: ModelFolder, *, threads: int | None = None, observer: Observer | None = None
     ) -> "Analyzer":
         """Load the graph and the tokenizer of an opened model folder."""
+        threads = threads or available_cpus()
         return cls(
             folder.config,
             Tokenizer.from_file(str(folder.path / FILES.tokenizer)),
-            OnnxForward(Path(folder.path / FILES.graph)),
+            OnnxForward(Path(folder.path / FILES.graph), threads),
             threads=threads,
             observer=observer,
         )

@@ -23,14 +23,15 @@ class Passes:
 
     def __init__(self, forward: Forward, special: SpecialTokens, observer: Observer) -> None:
         self.forward = forward
+        self._wide: Forward = getattr(forward, "wide", forward)
         self._special = special
         self._observer = observer
 
-    def __call__(self, work: Sequence[Work]) -> list[TokenOutputs]:
-        """One forward pass; of each window the tokens that it owns."""
+    def __call__(self, work: Sequence[Work], *, wide: bool = False) -> list[TokenOutputs]:
+        """One forward pass; of each window the tokens that it owns. `wide`: on all threads."""
         batch = self.batch(work)
         begun = time.perf_counter()
-        outputs = self.forward(batch)
+        outputs = self._wide(batch) if wide else self.forward(batch)
         tokens = sum(len(item.window) for item in work)
         self._observer.ran(tokens, batch.input_ids.size, time.perf_counter() - begun)
         own = [

@@ -4,15 +4,15 @@ A caller's documents are a *job*, cut into groups of windows that run together. 
 takes the next group of the job that has had the fewest tokens so far (fair queueing by virtual time,
 Demers, Keshav & Shenker 1989), so an archive cannot starve a headline, headlines without end cannot
 starve an archive, and a headline does not wait for a timer: work starts when a thread is free.
-What is left of small jobs runs together.
+What is left of small jobs runs together, and a pass that has the machine to itself takes all of it.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from serving.forward import TokenOutputs
 from serving.tokens import TokenStream
@@ -117,12 +117,19 @@ class Work(NamedTuple):
     window: Window
 
 
+class Run(Protocol):
+    """A forward pass over some windows: what each gave, in order."""
+
+    def __call__(self, work: Sequence[Work], *, wide: bool) -> Sequence[TokenOutputs]:
+        """`wide`: nothing else runs or waits, so it may take all threads."""
+
+
 class Scheduler:
     """Runs groups of windows on `threads` threads. Safe to call from many."""
 
     def __init__(
         self,
-        run: Callable[[Sequence[Work]], Sequence[TokenOutputs]],
+        run: Run,
         threads: int,
         budget: int,
         *,
@@ -175,10 +182,11 @@ class Scheduler:
         with self._lock:
             batch = self._take()
             self._running += bool(batch)
+            wide = self.threads > 1 and self._running == 1 and not self._jobs
         if not batch:
             return  # its group ran together with another's
         try:
-            parts = self._run(batch)
+            parts = self._run(batch, wide=wide)
         except BaseException as error:  # it belongs to whoever waits
             for job in {work.job for work in batch}:
                 self.abort(job, error)

@@ -63,6 +63,13 @@ def test_a_graph_without_a_mask_refuses_padding(tiny_folder: Path) -> None:
         forward(batch)
 
 
+@pytest.mark.parametrize(("given", "taken"), [(1, 1), (3, 3), (64, 8)])
+def test_a_wide_pass_has_as_many_threads_as_are_of_use(tiny_folder: Path, given: int, taken: int) -> None:
+    forward = OnnxForward(tiny_folder / "model.onnx", given)
+    assert forward._wide.get_session_options().intra_op_num_threads == taken
+    assert forward._session.get_session_options().intra_op_num_threads == 1
+
+
 def test_the_graph_has_the_operators_that_a_cpu_runs_fast(tiny_folder: Path) -> None:
     counts = fused_operators(tiny_folder / "model.onnx")
     assert (counts["MultiHeadAttention"], counts["LayerNormalization"], counts["BiasGelu"]) == (2, 4, 2)

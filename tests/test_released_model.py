@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from starlette.testclient import TestClient
@@ -17,6 +18,7 @@ from starlette.testclient import TestClient
 from serving import api
 from serving.analyzer import Analyzer
 from serving.app import create_app
+from serving.forward import Batch, OnnxForward, TokenOutputs
 from serving.model_folder import ModelFolder
 from serving.results import Document, Options
 from serving.settings import Settings
@@ -148,3 +150,36 @@ def test_real_articles_get_exact_spans_and_sensible_labels(client: TestClient) -
         right += ("not_sanctions" in labels) == ("not_sanctions" in row["cats"])
     assert 2 * hits / total > 0.8
     assert right >= 0.75 * len(rows)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_a_pass_on_several_threads_gives_the_same_bits(folder: ModelFolder, threads: int) -> None:
+    """Whether a pass has the machine to itself depends on what else is asked; the answer must not."""
+    forward = OnnxForward(folder.path / "model.onnx", threads)
+    random = np.random.default_rng(threads)
+    for windows, tokens in ((1, 3), (1, 17), (7, 33), (1, 110), (1, 301), (1, 512)):
+        shape = windows, tokens
+        batch = Batch(
+            random.integers(1000, 20000, shape), random.integers(0, 4, shape), np.ones(shape, np.int64)
+        )
+        for alone, spread in zip(forward(batch), forward.wide(batch), strict=True):
+            np.testing.assert_array_equal(alone, spread)
+
+
+def test_a_document_alone_is_read_on_all_threads(
+    folder: ModelFolder, answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread: list[int] = []
+    wide = OnnxForward.wide
+
+    def noted(self: OnnxForward, batch: Batch) -> TokenOutputs:
+        spread.append(len(batch.input_ids))
+        return wide(self, batch)
+
+    monkeypatch.setattr(OnnxForward, "wide", noted)
+    analyzer = Analyzer.load(folder, threads=2)
+    analysis = analyzer.analyze([Document(TEXT)], Options(evidence=True))[0]
+    assert spread == [1]
+    assert orjson.loads(orjson.dumps(api.result_json(analysis))) == answer
+    assert not any(a.error for a in analyzer.analyze([Document(TEXT)] * 8))
+    assert len(spread) < 4  # only what was left at the end

@@ -38,11 +38,13 @@ class Gate:
 
     def __init__(self) -> None:
         self.batches: list[Sequence[Work]] = []
+        self.wide: list[bool] = []
         self.open = threading.Semaphore(0)
         self.begun = threading.Semaphore(0)
 
-    def __call__(self, work: Sequence[Work]) -> list[TokenOutputs]:
+    def __call__(self, work: Sequence[Work], *, wide: bool) -> list[TokenOutputs]:
         self.batches.append(work)
+        self.wide.append(wide)
         self.begun.release()
         assert self.open.acquire(timeout=10)
         return [outputs(item) for item in work]
@@ -56,7 +58,7 @@ def finish(job: Job) -> dict[int, list[float]]:
 
 
 def test_every_document_comes_back_whole_from_many_threads() -> None:
-    scheduler = Scheduler(lambda work: [outputs(item) for item in work], threads=4, budget=30)
+    scheduler = Scheduler(lambda work, *, wide: [outputs(item) for item in work], threads=4, budget=30)
     random = np.random.default_rng(0)
 
     def call(seed: int) -> None:
@@ -68,6 +70,37 @@ def test_every_document_comes_back_whole_from_many_threads() -> None:
     with ThreadPoolExecutor(16) as callers:
         list(callers.map(call, range(64)))
     assert scheduler.pending_tokens == 0
+
+
+def test_a_pass_takes_all_threads_only_when_it_is_alone() -> None:
+    gate = Gate()
+    scheduler = Scheduler(gate, threads=2, budget=30)
+    short = job(10)
+    scheduler.submit(short)
+    assert gate.begun.acquire(timeout=10)
+    late = job(10)  # comes while the wide one runs: it gets the other thread
+    scheduler.submit(late)
+    assert gate.begun.acquire(timeout=10)
+    gate.let(2)
+    finish(short), finish(late)
+    assert gate.wide == [True, False]
+
+    several = job(30, 30, 30)
+    assert len(several.groups) > 2
+    gate.let(len(several.groups))
+    scheduler.submit(several)
+    finish(several)
+    assert gate.wide[2] is False  # others were in line
+
+
+def test_one_thread_is_never_wide() -> None:
+    gate = Gate()
+    gate.let(1)
+    scheduler = Scheduler(gate, threads=1, budget=30)
+    mine = job(10)
+    scheduler.submit(mine)
+    finish(mine)
+    assert gate.wide == [False]
 
 
 def test_a_short_job_does_not_wait_for_a_long_one() -> None:
@@ -141,7 +174,7 @@ def test_a_job_alone_runs_as_it_was_cut() -> None:
 
 
 def test_a_failure_is_the_jobs_own() -> None:
-    def run(work: Sequence[Work]) -> list[TokenOutputs]:
+    def run(work: Sequence[Work], *, wide: bool) -> list[TokenOutputs]:
         if any(len(item.window) == 7 for item in work):
             raise MemoryError("no room")
         return [outputs(item) for item in work]
