@@ -1,5 +1,6 @@
 """`make bench`: Embargo and its peers side by side, in one interleaved run."""
 
+import sys
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from training.schema import Schema, schema_of_model
 BENCH = BUILD / "bench"
 REAL = Path("../shared/real")
 OWN_CORPUS = Path("datasets/sanctions-news")
+_FILE_WIDTH = 140
 _STEPS, _QUICK_STEPS = 6000, 400
 """Most batches that spaCy trains on: as `embargo baselines` has it, and to see that all runs."""
 
@@ -96,7 +98,8 @@ def bench(
     found = report(result, reference)
     save(found, output)
     plot(found, output)
-    Console().print(table(found))
+    # A file has no width of its own, and 80 columns are too few.
+    Console(width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table(found))
     typer.echo(f"Wrote {output}/report.json, table.md, length.png and accuracy.png.")
 
 

@@ -195,8 +195,11 @@ def _median_rates(result: RunResult) -> dict[int, dict[str, float]]:
 Cells = tuple[str, ...]
 
 
-def rows(found: Mapping[str, Any]) -> tuple[Cells, list[Cells]]:
-    """The head and the lines of the table: accuracy, and speed on each slice with the ratio to ours."""
+def rows(found: Mapping[str, Any], *, ranges: bool) -> tuple[Cells, list[Cells]]:
+    """The head and the lines of the table: accuracy, and speed on each slice with the ratio to ours.
+
+    `ranges`: with how far the ratio strayed over the rounds.
+    """
     main = [name for name in found["slices"] if not name.startswith("words_")]
     first = next(name for name, system in found["systems"].items() if "slices" in system)
     head = ("system", "span F1", "label F1", *(_slice_title(name) for name in main), "peak MiB")
@@ -206,7 +209,7 @@ def rows(found: Mapping[str, Any]) -> tuple[Cells, list[Cells]]:
         if system["failure"]:
             lines.append((name, "left out", *["–"] * (len(head) - 2)))
             continue
-        speeds = (_speed(system["slices"].get(slice), slice, first) for slice in main)
+        speeds = (_speed(system["slices"].get(slice), slice, first, ranges=ranges) for slice in main)
         spans, labels = (_score(reads.get(key)) for key in ("span_micro_f1", "label_macro_f1"))
         worse = "" if reads.get("equal_accuracy", True) else "*"
         lines.append((name, spans + worse, labels, *speeds, str(round(system["peak_rss_bytes"] / MIB))))
@@ -215,8 +218,10 @@ def rows(found: Mapping[str, Any]) -> tuple[Cells, list[Cells]]:
 
 def table(found: Mapping[str, Any]) -> Table:
     """For the terminal."""
-    head, lines = rows(found)
-    made = Table(*head, box=None, title="words per second, and how many times as fast Embargo is")
+    head, lines = rows(found, ranges=False)
+    made = Table(box=None, title="words per second, and how many times as fast the first row is")
+    for column in head:
+        made.add_column(column, no_wrap=column == "system")
     for line in lines:
         made.add_row(*line)
     return made
@@ -224,7 +229,7 @@ def table(found: Mapping[str, Any]) -> Table:
 
 def markdown(found: Mapping[str, Any]) -> str:
     """For the README."""
-    head, lines = rows(found)
+    head, lines = rows(found, ranges=True)
     every = [head, ("---",) * len(head), *lines]
     body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in every)
     failures = "".join(
@@ -260,7 +265,7 @@ def _score(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _speed(slice: Mapping[str, Any] | None, name: str, first: str) -> str:
+def _speed(slice: Mapping[str, Any] | None, name: str, first: str, *, ranges: bool) -> str:
     if slice is None:
         return "–"
     is_short = name.startswith("short_")
@@ -268,6 +273,7 @@ def _speed(slice: Mapping[str, Any] | None, name: str, first: str) -> str:
         f"{slice['milliseconds_a_call_median']:.1f} ms" if is_short else f"{slice['words_per_second']:,.0f}"
     )
     ratio = slice["times_as_fast_as_this"].get(first)
-    return (
-        f"{speed} ({ratio['median']:.2f}x, {ratio['lowest']:.2f}–{ratio['highest']:.2f})" if ratio else speed
-    )
+    if not ratio:
+        return speed
+    strayed = f", {ratio['lowest']:.2f}–{ratio['highest']:.2f}" if ranges else ""
+    return f"{speed} ({ratio['median']:.2f}x{strayed})"

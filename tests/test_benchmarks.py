@@ -234,10 +234,10 @@ def test_an_environment_is_made_once_for_its_pins(tmp_path: Path, monkeypatch: p
 
 
 def test_everyone_in_the_line_up_exists_with_every_pin() -> None:
-    entries = line_up([Path("a"), Path("b")], Path("spacy"), lambda: None)
+    entries = line_up([Path("a"), Path("embargo-b-v1")], Path("spacy"), lambda: None)
     assert [entry.name for entry in entries if entry.is_own] == [
         "embargo a",
-        "embargo b",
+        "embargo-b-v1",
         "embargo a, 1 thread",
     ]
     assert len({entry.name for entry in entries}) == len(entries)
