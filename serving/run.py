@@ -23,7 +23,6 @@ class Passes:
 
     def __init__(self, forward: Forward, special: SpecialTokens, observer: Observer) -> None:
         self.forward = forward
-        self._wide: Forward = getattr(forward, "wide", forward)
         self._special = special
         self._observer = observer
 
@@ -31,7 +30,8 @@ class Passes:
         """One forward pass; of each window the tokens that it owns. `wide`: on all threads."""
         batch = self.batch(work)
         begun = time.perf_counter()
-        outputs = self._wide(batch) if wide else self.forward(batch)
+        forward: Forward = getattr(self.forward, "wide", self.forward) if wide else self.forward
+        outputs = forward(batch)
         tokens = sum(len(item.window) for item in work)
         self._observer.ran(tokens, batch.input_ids.size, time.perf_counter() - begun)
         own = [
