@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from serving import document_head, shape
+from serving import shape
 from serving.analyzer import Reading
 from serving.decode import decode
 from serving.errors import DocumentError
@@ -82,7 +82,7 @@ class EncoderReader:
                 own = slice(1 + window.own_start - window.start, 1 + window.own_end - window.start)
                 pieces[document][window.start] = TokenOutputs(*(part[row, own] for part in outputs))
         return [
-            _reading(stream, [pieces[number][window.start] for window in cuts[number]])
+            self._reading(stream, [pieces[number][window.start] for window in cuts[number]])
             for number, stream in enumerate(streams)
         ]
 
@@ -109,13 +109,6 @@ class EncoderReader:
         """*Shape:* (documents, labels)."""
         return np.array([reading.label_logits() for reading in self.readings(documents)])
 
-
-def _reading(stream: TokenStream, parts: Sequence[TokenOutputs]) -> Reading:
-    outputs = TokenOutputs(*map(np.concatenate, zip(*parts, strict=True)))
-    return Reading(
-        stream,
-        len(parts),
-        outputs.tag_logits,
-        document_head.attention(outputs.label_scores),
-        outputs.label_values,
-    )
+    def _reading(self, stream: TokenStream, parts: Sequence[TokenOutputs]) -> Reading:
+        outputs = TokenOutputs(*map(np.concatenate, zip(*parts, strict=True)))
+        return Reading.of(stream, len(parts), outputs, self._config.label_set().exclusive())

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from serving import decode, document_head, shape
 from serving.calls import Cancellation, Observer, Silent
 from serving.errors import DocumentError
-from serving.forward import Forward, OnnxForward, available_cpus
+from serving.forward import Forward, OnnxForward, TokenOutputs, available_cpus
 from serving.model_folder import FILES, EmbargoConfig, ModelFolder
 from serving.results import Analysis, Document, Label, Options, Problem
 from serving.run import PADDED_TOKENS, Runner
@@ -37,6 +37,14 @@ class Reading:
     """How much each token counts for each label. *Shape:* (tokens, labels)."""
     values: npt.NDArray[np.float32]
     """What each token says of each label. *Shape:* (tokens, labels)."""
+
+    @classmethod
+    def of(
+        cls, stream: TokenStream, windows: int, outputs: TokenOutputs, exclusive: Sequence[int]
+    ) -> "Reading":
+        """From what all its windows gave. `exclusive`: labels that stand alone."""
+        weights = document_head.attention(outputs.label_scores, outputs.label_values, exclusive)
+        return cls(stream, windows, outputs.tag_logits, weights, outputs.label_values)
 
     def label_logits(self) -> npt.NDArray[np.float64]:
         """*Shape:* (labels,)."""
@@ -120,12 +128,8 @@ class Analyzer:
                 if isinstance(stream, DocumentError):
                     yield number, stream
             for at, output in self.run.outputs(job):
-                weights = document_head.attention(output.label_scores)
-                windows = len(job.cuts[at])
-                yield (
-                    read[at],
-                    Reading(job.streams[at], windows, output.tag_logits, weights, output.label_values),
-                )
+                windows, exclusive = len(job.cuts[at]), self._labels.exclusive()
+                yield read[at], Reading.of(job.streams[at], windows, output, exclusive)
         finally:  # whoever stops listening takes what has not begun out of the line
             self.run.cancel(job)
 

@@ -2,8 +2,9 @@
 
 For label k, token t has an attention score a_tk and a value v_tk. The document's logit is
 sum_t softmax_t(a)_tk v_tk over *all* tokens of all windows, so that labels are decided on
-the document and not on a window. The same two numbers say which sentence speaks for a
-label, without a second pass: how much it is attended to, and what it says on its own.
+the document and not on a window; in a report, on the stretch of it that says most. The same two
+numbers say which sentence speaks for a label, without a second pass: how much it is attended to,
+and what it says on its own.
 """
 
 from collections.abc import Sequence
@@ -29,8 +30,36 @@ class LabelSet:
         return [i for i, axis in enumerate(self.axes) if axis == "relevance"]
 
 
-def attention(scores: npt.NDArray[np.float32]) -> Float:
-    """How much each token counts for each label; columns sum to 1. *Shape:* (tokens, labels)."""
+_STRETCH = 1024
+"""Tokens, more than almost every article has. One page of a report of 5,000 words would lose its
+share of attention to all the others (docs/LOG.md)."""
+
+
+def attention(
+    scores: npt.NDArray[np.float32], values: npt.NDArray[np.float32], exclusive: Sequence[int]
+) -> Float:
+    """How much each token counts for each label; columns sum to 1. *Shape:* (tokens, labels).
+
+    Longer texts are judged by stretches that half overlap: a label by the one that speaks most for
+    it, a label that stands alone (`exclusive`) by the one that speaks most against it.
+    """
+    starts = range(0, max(1, len(scores) - _STRETCH // 2), _STRETCH // 2)
+    stretches = [_softmax(scores[start : start + _STRETCH]) for start in starts]
+    if len(stretches) == 1:
+        return stretches[0]
+    logits = np.array(
+        [(w * values[at : at + len(w)]).sum(axis=0) for at, w in zip(starts, stretches, strict=True)]
+    )
+    chosen = logits.argmax(axis=0)
+    chosen[list(exclusive)] = logits[:, list(exclusive)].argmin(axis=0)
+    weights = np.zeros(scores.shape, dtype=np.float64)
+    for label, number in enumerate(chosen):
+        stretch = stretches[number]
+        weights[starts[number] : starts[number] + len(stretch), label] = stretch[:, label]
+    return weights
+
+
+def _softmax(scores: npt.NDArray[np.float32]) -> Float:
     weights = np.exp(scores.astype(np.float64) - scores.max(axis=0))
     return np.asarray(weights / weights.sum(axis=0), dtype=np.float64)
 

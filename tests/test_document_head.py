@@ -15,8 +15,40 @@ def test_serving_and_training_pool_alike() -> None:
     trained = document_logits(*map(torch.from_numpy, (scores, values, owners)), documents=3).numpy()
     for document in range(3):
         mine = owners == document
-        served = (document_head.attention(scores[mine]) * values[mine]).sum(axis=0)
+        served = (document_head.attention(scores[mine], values[mine], [0]) * values[mine]).sum(axis=0)
         assert served == pytest.approx(trained[document], abs=1e-5)
+
+
+def test_one_page_of_a_report_keeps_its_labels() -> None:
+    """What an article says alone it says between others too; what denies relevance must hold everywhere."""
+    random = np.random.default_rng(2)
+    tokens, page = 6000, slice(3100, 3500)
+    scores = random.normal(0, 1, (tokens, 3)).astype(np.float32)
+    values = random.normal(0, 1, (tokens, 3)).astype(np.float32) + np.array([6, -6, -6], np.float32)
+    scores[page] += 2
+    values[page] += np.array([-14, 14, 0], np.float32)
+
+    weights = document_head.attention(scores, values, exclusive=[0])
+    assert weights.shape == scores.shape
+    np.testing.assert_allclose(weights.sum(axis=0), 1.0)
+    denied, named, absent = (weights * values).sum(axis=0)
+    assert denied < 0 < named
+    assert absent < 0
+    assert weights[page, 1].sum() > 0.7
+    for label in (0, 1):  # judged by a stretch, not by everything
+        assert (weights[:, label] > 0).sum() == 1024
+
+    whole = np.exp(scores) / np.exp(scores).sum(axis=0)
+    assert (whole * values).sum(axis=0)[1] < 0  # what pooling over everything would have said
+
+
+@pytest.mark.parametrize("tokens", [1, 700, 1024, 1025, 1536, 1537, 2500])
+def test_every_token_of_a_long_text_is_in_some_stretch(tokens: int) -> None:
+    for at in {0, tokens // 2, tokens - 1}:
+        values = np.full((tokens, 2), -1.0, np.float32)
+        values[at, 1] = 1e6
+        weights = document_head.attention(np.zeros((tokens, 2), np.float32), values, exclusive=[0])
+        assert weights[at, 1] > 0
 
 
 @pytest.mark.parametrize(
