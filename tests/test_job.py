@@ -129,7 +129,7 @@ def test_runs_that_differ_have_no_mean(job: TrainingJob) -> None:
         with pytest.raises(TrainingError, match=message):
             average(folders, target, sets, provenance)
     with pytest.raises(TrainingError, match="no dev documents"):
-        average([job.model_folder, other.model_folder], target, [], provenance)
+        average([job.model_folder] * 2, target, [], provenance)
     assert not target.exists()
 
 

@@ -33,8 +33,6 @@ def average(
     name, version = split_name(target.name)
     if len(folders) < 2:
         raise TrainingError(f"got {len(folders)} model folder to average; expected two or more.")
-    if not any(s.is_dev for s in sets):
-        raise TrainingError("no dev documents to calibrate on; expected a corpus folder with dev.jsonl.")
     opened = [ModelFolder.open(folder) for folder in folders]
     first, *others = opened
     for other in others:

