@@ -29,6 +29,7 @@ BENCH = BUILD / "bench"
 REAL = Path("../shared/real")
 OWN_CORPUS = Path("datasets/sanctions-news")
 _FILE_WIDTH = 140
+"""Columns of the table where it is no terminal's: a file has no width of its own, and 80 are too few."""
 _STEPS, _QUICK_STEPS = 6000, 400
 """Most batches that spaCy trains on: as `embargo baselines` has it, and to see that all runs."""
 
@@ -98,7 +99,6 @@ def bench(
     found = report(result, reference)
     save(found, output)
     plot(found, output)
-    # A file has no width of its own, and 80 columns are too few.
     Console(width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table(found))
     typer.echo(f"Wrote {output}/report.json, table.md, length.png and accuracy.png.")
 

@@ -61,6 +61,7 @@ class EncoderReader:
         # The controller has checked the hashes.
         self._config = ModelFolder.open(model, verify=False).config
         self._tokenizer = Tokenizer.from_file(str(model / FILES.tokenizer))
+        self._exclusive = self._config.label_set().exclusive()
         self._group, self._run = group, run
 
     def readings(self, documents: Sequence[Document]) -> list[Reading]:
@@ -111,4 +112,4 @@ class EncoderReader:
 
     def _reading(self, stream: TokenStream, parts: Sequence[TokenOutputs]) -> Reading:
         outputs = TokenOutputs(*map(np.concatenate, zip(*parts, strict=True)))
-        return Reading.of(stream, len(parts), outputs, self._config.label_set().exclusive())
+        return Reading.of(stream, len(parts), outputs, self._exclusive)
