@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from serving.model_folder import EmbargoConfig
@@ -122,7 +123,7 @@ def _details(data: str, summary: Mapping[str, Any]) -> str:
 
 def _provenance(provenance: Provenance) -> str:
     if provenance.averaged:
-        names = ", ".join(f"`{folder}`" for folder in provenance.data["averaged"])
+        names = ", ".join(f"`{Path(manifest).parent}`" for manifest in provenance.data["averaged"])
         rows = [f"- Command: `{provenance.command}`.", f"- Start: the mean of the weights of {names}."]
     else:
         rows = [
@@ -130,6 +131,8 @@ def _provenance(provenance: Provenance) -> str:
             f"- Start: {_start(provenance)}.",
         ]
     for role, files in provenance.data.items():
+        if role == "averaged":
+            continue  # named above
         rows.append(f"- {role}: {', '.join(f'`{file}`' for file in files) or 'nothing'}")
     used = [file for files in provenance.data.values() for file in files]
     used += _pretraining_texts(provenance.pretraining)

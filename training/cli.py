@@ -1,9 +1,8 @@
 """The `embargo` command. Imports torch only in the commands that train, measure or export."""
 
 import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,23 +11,20 @@ from serving import cli as serving_cli
 from serving.errors import CorpusError, EmbargoError, TrainingError
 from serving.score import cli as score_cli
 from serving.settings import RELEASED_MODEL, find_model
-from training import data_cli, experiments_cli
-from training.corpus import Split, split_file
+from training import data_cli, experiments_cli, folder_cli
 from training.data_cli import OWN_CORPUS, SchemaOption
 from training.inputs import (
     BASELINES,
     BUILD,
     command_line,
+    echo_metrics,
     evaluation_files,
     sound_documents,
     words,
 )
 from training.progress import ProgressView, progress_bar
 from training.requirements import needs_training_extra
-from training.schema import Schema, load_schema, schema_of, schema_of_model
-
-if TYPE_CHECKING:
-    from training.folder import EvaluationSet
+from training.schema import load_schema, schema_of, schema_of_model
 
 app = typer.Typer(help="Embargo reads sanctions news.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(data_cli.app, name="data")
@@ -38,6 +34,9 @@ app.command()(score_cli.score)
 app.command()(experiments_cli.trials)
 app.command()(experiments_cli.stress)
 app.command()(experiments_cli.baselines)
+app.command()(folder_cli.calibrate)
+app.command()(folder_cli.average)
+app.command()(folder_cli.export)
 
 
 @app.command()
@@ -84,7 +83,7 @@ def train(
         shutil.rmtree(job.run_folder, ignore_errors=True)
     with ProgressView() as progress:
         metrics = run_job(job, progress)
-    _echo_metrics(metrics)
+    echo_metrics(metrics)
     typer.echo(f"Wrote {job.model_folder}. Serve it with: make serve MODEL={job.model_folder}")
 
 
@@ -186,87 +185,6 @@ def evaluate(
     typer.echo(f"Wrote {target}/report.html, report.json and report.png.")
 
 
-@app.command()
-def calibrate(
-    model: Annotated[Path, typer.Option("--model", help="Model folder with model.safetensors.")],
-    data: Annotated[list[str], typer.Option(help="Corpus folders: dev to fit on, test to measure on.")],
-    output: Annotated[Path, typer.Option("-o", help="New model folder; may be the same.")],
-) -> None:
-    """Fit a model's temperatures and thresholds again, on other dev documents, and measure it."""
-    needs_training_extra()
-    from serving.model_folder import ModelFolder
-    from training.recalibrate import recalibrate, recalibrated
-
-    folder = find_model(model)
-    schema = schema_of_model(ModelFolder.open(folder, verify=False).config)
-    sets, dev = _evaluation_sets(words(data), schema)
-    with progress_bar("calibrating and measuring", None):
-        metrics = recalibrate(folder, output, sets, recalibrated(folder, dev, command_line()))
-    _echo_metrics(metrics)
-    typer.echo(f"Wrote {output}.")
-
-
-@app.command()
-def average(
-    models: Annotated[list[Path], typer.Argument(help="Model folders that started from the same weights.")],
-    data: Annotated[list[str], typer.Option(help="Corpus folders: dev to fit on, test to measure on.")],
-    name: Annotated[str, typer.Option(help="Name and version of the new model.")] = "mean-v1",
-) -> None:
-    """Write the mean of several models' weights, calibrated and measured."""
-    needs_training_extra()
-    from serving.model_folder import ModelFolder
-    from training.average import average as write_average
-    from training.manifest import Provenance
-
-    folders = [find_model(model) for model in models]
-    schema = schema_of_model(ModelFolder.open(folders[0], verify=False).config)
-    sets, dev = _evaluation_sets(words(data), schema)
-    made_of = Provenance.of_average(command_line(), folders, dev)
-    target = BUILD / "models" / name
-    with progress_bar("averaging, calibrating and measuring", None):
-        metrics = write_average(folders, target, sets, made_of)
-    _echo_metrics(metrics)
-    typer.echo(f"Wrote {target}.")
-
-
-@app.command()
-def export(
-    model: serving_cli.ModelOption = RELEASED_MODEL,
-    output: Annotated[Path | None, typer.Option("-o", help="New model folder.")] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="Quantise; kept only if the gate passes.")] = False,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(help="Corpus folders, for int8: dev to fit thresholds on, test to measure on."),
-    ] = None,
-    ranges: Annotated[
-        Path, typer.Option(help="Documents that the ranges of int8 are measured on.")
-    ] = OWN_CORPUS / "train.jsonl",
-    gate: Annotated[Path, typer.Option(help="Documents that the int8 gate reads.")] = OWN_CORPUS
-    / "dev.jsonl",
-) -> None:
-    """Make a model folder again from its weights; int8 only through the accuracy gate."""
-    needs_training_extra()
-    from serving.model_folder import ModelFolder
-    from training.reexport import Int8Job, export_again, export_int8
-
-    folder = find_model(model)
-    target = output or BUILD / "models" / f"{folder.name}-{'int8' if int8 else 'fp32'}"
-    if not int8:
-        with progress_bar("exporting", None):
-            export_again(folder, target)
-    else:
-        schema = schema_of_model(ModelFolder.open(folder, verify=False).config)
-        sets, dev = _evaluation_sets(words(data or [str(OWN_CORPUS)]), schema)
-        files = {"ranges": [ranges], "gate": [gate], "dev": dev}
-        documents = {role: sound_documents(files[role][0], schema) for role in ("ranges", "gate")}
-        job = Int8Job(**documents, sets=sets, files=files, command=command_line())
-        with progress_bar("quantising, calibrating and measuring", None):
-            report, metrics = export_int8(folder, target, job)
-        typer.echo(report.line())
-        _echo_metrics(metrics)
-    typer.echo(f"Wrote {target}.")
-
-
 def main() -> None:
     """Run the command line; an expected error is one line and exit code 1."""
     try:
@@ -274,26 +192,6 @@ def main() -> None:
     except EmbargoError as error:
         typer.echo(f"embargo: {error}", err=True)
         raise SystemExit(1) from error
-
-
-def _evaluation_sets(corpora: Sequence[str], schema: Schema) -> "tuple[list[EvaluationSet], list[Path]]":
-    """Dev and test of corpus folders, and the files of dev."""
-    from training.folder import EvaluationSet  # needs the training extra
-
-    def files(split: Split) -> list[Path]:
-        return [file for corpus in corpora if (file := split_file(Path(corpus), split))]
-
-    dev = files("dev")
-    sets = [
-        EvaluationSet(str(file), sound_documents(file, schema), file in dev) for file in dev + files("test")
-    ]
-    return sets, dev
-
-
-def _echo_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> None:
-    for data, summary in metrics.items():
-        spans, labels = summary["span_micro_f1"], summary["label_macro_f1"]
-        typer.echo(f"{data}: strict span micro-F1 {spans}, label macro-F1 {labels}")
 
 
 def _default_start() -> str:

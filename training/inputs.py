@@ -1,9 +1,12 @@
-"""What commands share: words of options, files to measure on, documents that are sound."""
+"""What commands share: words of options, files to measure on, sound documents, metrics shown."""
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import typer
 
 from serving.errors import CorpusError
 from training.corpus import AnnotatedDocument, read_corpus, split_file
@@ -44,3 +47,10 @@ def evaluation_files(paths: Sequence[Path]) -> list[Path]:
     if not files:
         raise CorpusError(f"{', '.join(map(str, paths))}: no dev.jsonl or test.jsonl to evaluate on.")
     return files
+
+
+def echo_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print what a new model reaches, a line a file that it was measured on."""
+    for data, summary in metrics.items():
+        spans, labels = summary["span_micro_f1"], summary["label_macro_f1"]
+        typer.echo(f"{data}: strict span micro-F1 {spans}, label macro-F1 {labels}")

@@ -26,7 +26,9 @@ class ProgressView:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
-        self._started = self._shown_at = time.monotonic()
+        self._shown_at = time.monotonic()
+        self._began: tuple[float, int] | None = None
+        """When the first step of this run was done, and how many then: a checkpoint may hold some."""
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -42,15 +44,17 @@ class ProgressView:
         """A line that ends in a line break stays, another replaces the one before."""
         now = time.monotonic()
         if done == 0:
-            self._started = now  # a run may follow another
+            self._began = None  # a run may follow another
+        elif self._began is None:
+            self._began = now, done
         if line.endswith("\n"):
             self._bar.console.print(line.strip(), soft_wrap=True)
         elif self._console.is_terminal:
             self._bar.update(self._task, completed=done, total=total, description=line)
-        elif now - self._shown_at > _SECONDS_BETWEEN_LINES:
+        elif self._began and done > self._began[1] and now - self._shown_at > _SECONDS_BETWEEN_LINES:
             self._shown_at = now
-            share = done / max(total, 1)
-            left = (now - self._started) * (1 - share) / max(share, 1e-9) / 60
+            started, done_before = self._began
+            left = (now - started) / 60 * (total - done) / (done - done_before)
             self._console.print(f"{done}/{total}  {line}  about {left:.0f} min left", soft_wrap=True)
 
     def __enter__(self) -> "ProgressView":
