@@ -88,6 +88,7 @@ def run(entries: Sequence[Entry], setting: Setting, say: Callable[[str], None]) 
                 contestant = _prepare(result, setting, start, running)
             except SystemFailed as error:
                 result.failure = str(error)
+                _check_first(results)
                 say(f"{result.entry.name} is left out: {error}")
                 continue
             contestants[result.entry.name] = contestant, _slices_of(result.entry, setting)
@@ -101,9 +102,13 @@ def run(entries: Sequence[Entry], setting: Setting, say: Callable[[str], None]) 
     for result in results:
         result.measured = found.get(result.entry.name)
         result.failure = result.failure or dropped.get(result.entry.name)
+    _check_first(results)
+    return RunResult(results, gemm)
+
+
+def _check_first(results: Sequence[SystemResult]) -> None:
     if results[0].failure:
         raise SystemFailed(f"{results[0].entry.name}, which all are compared with: {results[0].failure}")
-    return RunResult(results, gemm)
 
 
 def _prepare(result: SystemResult, setting: Setting, start: Start, running: ExitStack) -> Contestant:

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
+
+from serving.errors import EmbargoError
 
 OWN = "embargo"
 """How the names of Embargo's own systems begin."""
@@ -35,8 +38,12 @@ class Entry:
 def line_up(own: Sequence[Path], spacy_model: Path, train_spacy: Callable[[], object]) -> list[Entry]:
     """Everyone. `own`: model folders of Embargo; peers read the first one's checkpoint.
 
-    `train_spacy` sees to it that `spacy_model` is there.
+    `train_spacy` sees to it that `spacy_model` is there. Raises EmbargoError where two folders
+    have one name: their figures would be taken for one system's.
     """
+    for path, other in combinations(own, 2):
+        if path.name == other.name:
+            raise EmbargoError(f"{path} and {other} have one name; expected folders of different names.")
     base = own[0]
     engine = "benchmarks.systems.engine:Engine"
     ours = [Entry(_name(path), "this project's engine", engine, path) for path in own]

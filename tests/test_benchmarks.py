@@ -33,6 +33,7 @@ from benchmarks.systems.spacy_cnn import SpacyCnn
 from benchmarks.systems.transformers_pipeline import TransformersPipeline
 from benchmarks.work import QUICK, Slice, slices
 from serving.analyzer import Analyzer
+from serving.errors import EmbargoError
 from serving.forward import available_cpus
 from serving.model_folder import ModelFolder
 from serving.results import Analysis, Document
@@ -249,6 +250,11 @@ def test_everyone_in_the_line_up_exists_with_every_pin() -> None:
         if entry.requirements:
             lines = (REQUIREMENTS / f"{entry.requirements}.txt").read_text(encoding="utf-8").splitlines()
             assert all(re.fullmatch(r"#.*|[\w.-]+==[\w.]+", line) for line in lines)
+
+
+def test_two_models_of_one_name_are_not_taken_for_one() -> None:
+    with pytest.raises(EmbargoError, match=r"models/a-v1 and build/models/a-v1 have one name"):
+        line_up([Path("models/a-v1"), Path("build/models/a-v1")], Path("spacy"), lambda: None)
 
 
 def test_what_is_made_of_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
