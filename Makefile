@@ -10,6 +10,8 @@ NAME   ?= custom-v1
 EXTRA  ?=
 FROM   ?=
 UNLABELLED ?= $(wildcard ../shared/unlabelled/documents.jsonl.gz)
+# Measured on too, unless DATA is given.
+REAL = $(if $(filter file,$(origin DATA)),$(wildcard ../shared/real/dev.jsonl))
 
 .DEFAULT_GOAL := help
 
@@ -27,13 +29,13 @@ distill: CONFIG ?= training/recipes/embargo-small.toml
 distill: train ## a smaller student of TEACHER, which explains UNLABELLED text to it (NAME= result)
 
 evaluate: .venv/training.done ## measure MODEL on DATA: table, JSON, a page with plots and errors
-	$(BIN)/embargo evaluate --model $(MODEL) --data "$(DATA) $(wildcard ../shared/real/dev.jsonl)"
+	$(BIN)/embargo evaluate --model $(MODEL) --data "$(DATA) $(REAL)"
 
 bench: .venv/baselines.done ## speed and accuracy of MODEL (ALSO= more of ours) and its peers, by turns (QUICK=1 tries it)
 	$(BIN)/python -m benchmarks --model "$(MODEL) $(ALSO)" $(if $(QUICK),--quick)
 
 baselines: .venv/baselines.done ## train lookup, TF-IDF and spaCy on DATA (EXTRA=) for `make evaluate`
-	$(BIN)/embargo baselines --data "$(DATA) $(EXTRA)" --measure "$(DATA) $(wildcard ../shared/real/dev.jsonl)"
+	$(BIN)/embargo baselines --data "$(DATA) $(EXTRA)" --measure "$(DATA) $(REAL)"
 
 data: .venv/training.done ## compile and check datasets/sanctions-news
 	$(BIN)/embargo data build

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from serving.forward import available_cpus
 
 RELEASED_MODEL = Path("models/embargo-base-v3")
+TRAINED_MODELS = Path("build/models")
 
 
 class Settings(BaseSettings):
@@ -82,6 +83,6 @@ class Settings(BaseSettings):
 
 
 def find_model(model: Path) -> Path:
-    """A folder as given, or the released model of that name."""
-    released = RELEASED_MODEL.parent / model
-    return released if not model.exists() and released.exists() else model
+    """A folder as given, or the model of that name: a released one, or else one trained here."""
+    named = (folder / model for folder in (RELEASED_MODEL.parent, TRAINED_MODELS))
+    return model if model.exists() else next((found for found in named if found.exists()), model)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from serving.errors import CorpusError
+from training.baselines import run
 from training.baselines.lookup import SurfaceLookup, predict_lookup
 from training.baselines.run import run_baselines
 from training.baselines.tfidf import predict_tfidf
@@ -117,3 +118,31 @@ def test_every_baseline_writes_what_it_read(
     other = tmp_path / "other.jsonl"
     write_corpus(other, corpus)
     assert predictions_of(tmp_path / "out", other) == {}
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_baselines_do_without_labels_of_dev_and_of_all(
+    tmp_path: Path,
+    corpus: list[AnnotatedDocument],
+    schema: Schema,
+    monkeypatch: pytest.MonkeyPatch,
+    labelled: bool,
+) -> None:
+    def predict_spacy(folder: Path, documents: list[AnnotatedDocument], schema: Schema) -> list[Prediction]:
+        return [Prediction(d.id, d.entities, logits=(0.0,) * len(schema.labels)) for d in documents]
+
+    if labelled:  # without labels spaCy itself is trained: it has its own demands
+        monkeypatch.setattr(
+            run, "train_spacy", lambda train, dev, folder, **asked: folder.mkdir(parents=True)
+        )
+        monkeypatch.setattr(run, "predict_spacy", predict_spacy)
+    spans_alone = [replace(document, cats=None) for document in corpus]
+    file = tmp_path / "dev.jsonl"
+    write_corpus(file, spans_alone)
+    data = TrainingData(corpus if labelled else spans_alone, spans_alone)
+    run_baselines(data, [file], schema, tmp_path / "out", seed=1, spacy_steps=201, say=lambda line: None)
+    found = predictions_of(tmp_path / "out", file)
+    assert set(found) == {"lookup", "spacy-cnn", *(["tfidf"] if labelled else [])}
+    for predictions in found.values():
+        result = evaluate_predictions(spans_alone, predictions, schema, cross_fit=True)
+        assert result.label_documents == []

@@ -1,9 +1,26 @@
 """Temperatures and thresholds: fitted where they may be, never on what they judge."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from training.calibrate import cross_fitted_labels, expected_calibration_error, fit_labels
+from serving.analyzer import Analyzer
+from serving.model_folder import ModelFolder
+from training.calibrate import (
+    cross_fitted_labels,
+    cross_fitted_span_scores,
+    expected_calibration_error,
+    fit_labels,
+    fit_span_temperature,
+    span_scores,
+)
+from training.corpus import AnnotatedDocument
+from training.evaluate import read
+from training.folder import EvaluationSet
+from training.recalibrate import recalibrate, recalibrated
+from training.schema import Schema
 
 
 def toy(seed: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
@@ -52,3 +69,28 @@ def test_calibration_error_of_a_perfect_and_a_boastful_model() -> None:
     right = np.array([1.0] * 80 + [0.0] * 20)
     assert expected_calibration_error(np.full(100, 0.8), right) == pytest.approx(0.0)
     assert expected_calibration_error(np.full(100, 1.0), right) == pytest.approx(0.2)
+
+
+def test_where_no_span_is_predicted_there_is_no_temperature_to_fit(
+    tiny: Analyzer, corpus: list[AnnotatedDocument], schema: Schema
+) -> None:
+    loud, *others = read(tiny, corpus, schema).readings
+    outside = np.eye(len(schema.tags), dtype=np.float32)[0]
+    silent = [replace(r, tag_logits=np.tile(9 * outside, (len(r.stream), 1))) for r in others]
+    assert fit_span_temperature(silent, corpus[1:], schema) is None
+    assert fit_span_temperature([], [], schema) is None
+    assert fit_span_temperature([loud], corpus[:1], schema) is not None
+    scores, right = cross_fitted_span_scores([loud, *silent], corpus, schema)
+    assert len(scores) == len(right) > 0
+    assert scores == pytest.approx(span_scores([loud], corpus[:1], schema, 1.0)[0])
+
+
+def test_documents_without_spans_leave_the_temperature_of_spans(
+    tiny_folder: Path, corpus: list[AnnotatedDocument], tmp_path: Path
+) -> None:
+    labels_alone = [replace(d, entities=(), known_types=frozenset()) for d in corpus]
+    sets = [EvaluationSet("dev", labels_alone, is_dev=True)]
+    recalibrate(tiny_folder, tmp_path / "again", sets, recalibrated(tiny_folder, [], "embargo calibrate"))
+    before, after = (ModelFolder.open(path).config for path in (tiny_folder, tmp_path / "again"))
+    assert after.temperatures.spans == before.temperatures.spans
+    assert after.temperatures.labels == before.temperatures.labels  # the same labels as before

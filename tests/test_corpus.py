@@ -112,7 +112,17 @@ def test_unknown_spans_come_back_as_unknown(tmp_path: Path) -> None:
     assert list(read_corpus(tmp_path / "c.jsonl", frozenset({"ORG"}))) == [document]
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"id": "a"}', '{"id": 1, "text": "x", "entities": [[1]]}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        '{"id": "a"}',
+        '{"id": 1, "text": "x", "entities": [[1]]}',
+        '{"id": "a", "text": null, "entities": []}',
+        '{"id": "a", "text": "x", "entities": [], "title": 7, "title_entities": [[0, 1, "ORG"]]}',
+    ],
+)
 def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "c.jsonl").write_text(f"\n{line}\n")
     with pytest.raises(CorpusError, match=r"c\.jsonl:2"):

@@ -75,3 +75,10 @@ def test_validate_names_what_is_wrong(tmp_path: Path) -> None:
     )
     with pytest.raises(CorpusError, match=r"text\[0:9\] 'Kim' PERSON"):
         data("validate", tmp_path)
+
+
+def test_validate_takes_a_file_and_says_so(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = data("validate", "--help")
+    assert "or one file" in shown
+    assert "(default: the corpus's schema.toml, or ours)" in shown

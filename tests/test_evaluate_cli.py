@@ -1,5 +1,7 @@
 """`embargo evaluate` as a user types it: figures, files, and how thresholds were had."""
 
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from serving.errors import CorpusError
+from tests.conftest import ROOT
 from training.cli import app
 from training.corpus import AnnotatedDocument, write_corpus
 from training.predictions import Prediction, predictions_file, write_predictions
@@ -43,3 +46,22 @@ def test_a_folder_of_others_that_is_not_there_is_refused(
     write_corpus(tmp_path / "test.jsonl", corpus)
     with pytest.raises(CorpusError, match="not a folder"):
         evaluate("--model", tiny_folder, "--data", tmp_path / "test.jsonl", "--against", tmp_path / "none")
+
+
+def test_make_measures_on_real_documents_unless_data_is_given(tmp_path: Path) -> None:
+    real = tmp_path / "shared" / "real" / "dev.jsonl"
+    real.parent.mkdir(parents=True)
+    real.touch()
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    shutil.copy(ROOT / "Makefile", clone)
+    for needed in ("pyproject.toml", "constraints.txt"):
+        (clone / needed).touch()
+
+    def evaluated(*variables: str) -> str:
+        command = ["make", "-n", "-C", str(clone), "evaluate", *variables]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout.partition("--data ")[2].partition("\n")[0]
+
+    assert evaluated() == '"datasets/sanctions-news ../shared/real/dev.jsonl"'
+    assert evaluated("DATA=mine").split() == ['"mine', '"']

@@ -24,6 +24,7 @@ from training.evaluate import read
 from training.export import export_graph, fused_graph, fused_operators, write_graph
 from training.folder import EvaluationSet
 from training.gate import SCORE_CHANGE, GateReport, batch_sensitivity, compare
+from training.manifest import Provenance, made_with
 from training.model import JointModel
 from training.quantise import Calibration, quantise
 from training.reexport import Int8Job, export_again, export_int8
@@ -239,6 +240,9 @@ def test_int8_that_passes_the_gate_is_a_complete_folder_that_says_what_it_is(
     manifest = orjson.loads((folder.path / "manifest.json").read_bytes())
     assert manifest["command"] == "test && embargo export"
     assert list(manifest["data"]) == ["dev", "gate", "ranges"]
+    made = orjson.loads((tiny_folder / "manifest.json").read_bytes())
+    assert (manifest["code"], manifest["libraries"]) == (made["code"], made["libraries"])
+    assert manifest["remade_with"] == made_with()
     analyses = Analyzer.load(folder).analyze([int8_job.gate[0].document()])
     assert analyses[0].error is None
     with pytest.raises(TrainingError, match="is int8, its thresholds and card too"):
@@ -256,6 +260,8 @@ def test_an_exported_folder_is_complete_and_reads_the_same(
     documents = [document.document() for document in corpus]
     first, second = (Analyzer.load(folder).analyze(documents) for folder in folders)
     assert first == second
+    manifest = orjson.loads((tmp_path / "again" / "manifest.json").read_bytes())
+    assert manifest["remade_with"] == made_with()
     with pytest.raises(TrainingError, match="exists already"):
         export_again(tiny_folder, tmp_path / "again")
 
@@ -278,3 +284,11 @@ def test_a_folder_without_weights_says_so(tiny_folder: Path, tmp_path: Path) -> 
     (copy / "model.safetensors").unlink()
     with pytest.raises(TrainingError, match=r"no model\.safetensors"):
         export_again(copy, tmp_path / "x")
+
+
+def test_a_manifest_of_before_its_newest_fields_is_read(tiny_folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+    manifest = orjson.loads((copy / "manifest.json").read_bytes())
+    del manifest["remade_with"], manifest["new_heads"]
+    (copy / "manifest.json").write_bytes(orjson.dumps(manifest))
+    assert Provenance.of_manifest(copy) == Provenance.of_manifest(tiny_folder)

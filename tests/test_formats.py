@@ -209,3 +209,24 @@ def test_document_without_labels_stays_without(tmp_path: Path) -> None:
     for name in ("doccano", "prodigy", "label-studio", "hugging-face", "spacy"):
         assert there_and_back(name, [document])[0][0].cats is None
         assert there_and_back(name, [replace(document, cats=())])[0][0].cats == ()
+
+
+@pytest.mark.parametrize(
+    ("task", "entities", "known_types", "cats", "losses"),
+    [
+        (b'"accept": ["relief"]', (), frozenset(), ("relief",), {}),
+        (b'"spans": []', (), None, None, {}),
+        (b'"_view_id": "ner_manual"', (), None, None, {}),
+        (b'"_view_id": "choice", "accept": []', (), frozenset(), (), {}),
+        (b'"label": "relief"', (), frozenset(), None, {"label of a binary task": 1}),
+    ],
+)
+def test_what_a_prodigy_task_does_not_ask_stays_unknown(
+    tmp_path: Path, task: bytes, entities: object, known_types: object, cats: object, losses: object
+) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_bytes(b'{"text": "Kim left", "answer": "accept", ' + task + b"}")
+    counted = Losses()
+    (document,) = FORMATS["prodigy"].read(path, counted)
+    assert (document.entities, document.known_types, document.cats) == (entities, known_types, cats)
+    assert counted.counts == losses

@@ -78,6 +78,7 @@ def test_a_trained_folder_is_a_start_for_the_next(job: TrainingJob) -> None:
     assert manifest["started_from"]["command"] == job.command
     assert "train" in manifest["started_from"]["data"]
     assert list(manifest["data"]["start"]) == [str(job.model_folder / "manifest.json")]
+    assert manifest["new_heads"] is False
     card = (again.model_folder / "README.md").read_text(encoding="utf-8")
     assert f"Before that: `{job.command}`" in card
     for data in first:
@@ -108,7 +109,7 @@ def test_the_mean_of_two_runs_from_one_start(job: TrainingJob, tmp_path: Path) -
     assert [made["command"] for made in manifest["averaged"]] == [job.command, other.command]
     assert list(manifest["data"]["averaged"]) == [str(folder / "manifest.json") for folder in folders]
     card = (target / "README.md").read_text(encoding="utf-8")
-    assert f"the mean of the weights of `{folders[0]}/manifest.json`" in card
+    assert f"the mean of the weights of `{folders[0]}`, `{folders[1]}`" in card
     assert card.count("- Before that:") == 2
 
 
@@ -131,6 +132,18 @@ def test_runs_that_differ_have_no_mean(job: TrainingJob) -> None:
     with pytest.raises(TrainingError, match="no dev documents"):
         average([job.model_folder] * 2, target, [], provenance)
     assert not target.exists()
+
+
+def test_heads_that_start_anew_need_one_seed_for_a_mean(job: TrainingJob, tiny_folder: Path) -> None:
+    schema = replace(job.schema, labels=dict(reversed(job.schema.labels.items())))
+    job = replace(job, start=str(tiny_folder), schema=schema, config=replace(job.config, epochs=1))
+    other = _another(job, "other-v1", replace(job.config, seed=job.config.seed + 1))
+    for run in (job, other):
+        run_job(run, quiet)
+        assert orjson.loads((run.model_folder / "manifest.json").read_bytes())["new_heads"] is True
+    folders = [job.model_folder, other.model_folder]
+    with pytest.raises(TrainingError, match="same seed where heads start anew"):
+        average(folders, job.model_folder.with_name("mean-v1"), [], Provenance.of_average("x", folders, []))
 
 
 def _another(job: TrainingJob, name: str, config: TrainConfig) -> TrainingJob:
@@ -207,6 +220,8 @@ def test_a_folder_is_calibrated_again_on_other_documents(
     assert after["data"]["train"] == before["data"]["train"]
     assert after["files"]["model.safetensors"] == before["files"]["model.safetensors"]
     assert after["command"] == "embargo train && embargo calibrate"
+    assert (before["remade_with"], after["code"]) == (None, before["code"])
+    assert set(after["remade_with"]) == {"code", "libraries", "python"}
     assert (tmp_path / "again" / "curves.png").is_file()
     with pytest.raises(TrainingError, match="no dev documents"):
         recalibrate(job.model_folder, tmp_path / "x", [], provenance)

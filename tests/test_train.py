@@ -183,3 +183,21 @@ def test_what_decides_a_run_is_in_its_id(
         replace(run, data=replace(data, partial=[replace(partial, known_types=frozenset({"VESSEL"}))])),
     ]
     assert len({other.run_id() for other in [run, *others]}) == 1 + len(others)
+
+
+@pytest.mark.parametrize("known_types", [frozenset[str](), None])
+def test_where_dev_can_judge_nothing_the_last_epoch_is_kept(
+    tmp_path: Path,
+    tiny_config: TrainConfig,
+    corpus: list[AnnotatedDocument],
+    schema: Schema,
+    backbone_folder: Path,
+    known_types: frozenset[str] | None,
+) -> None:
+    dev = [replace(d, entities=(), cats=None, known_types=known_types) for d in corpus[:4]]
+    data = TrainingData(corpus, dev)
+    lines: list[str] = []
+    run = Run(replace(tiny_config, epochs=4, patience=1), data, schema, str(backbone_folder), tmp_path)
+    state = Training(run, lambda done, total, line: lines.append(line)).run()
+    assert (len(state.history), state.best_epoch) == (4, 3)
+    assert sum("the last epoch is kept" in line for line in lines) == 4

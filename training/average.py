@@ -5,7 +5,7 @@ of their weights lies further down (Wortsman et al. 2022, "Model soups"). Runs f
 weights end in different valleys, and the mean of those reads nothing: they are refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,11 @@ def _check_like(first: ModelFolder, other: ModelFolder) -> None:
     for part, ours, theirs in zip(_PARTS, _parts(first), _parts(other), strict=True):
         if ours != theirs:
             raise TrainingError(f"{other.path} has {part} other than {first.path}; expected the same.")
-    if _start(first.path) != _start(other.path):
+    if _start(_manifest(first.path)) != _start(_manifest(other.path)):
         raise TrainingError(
             f"{other.path} did not start from the weights that {first.path} started from, and the mean of "
-            "such two reads nothing; expected runs of `embargo train` with the same --from."
+            "such two reads nothing; expected runs of `embargo train` with the same --from, and with the "
+            "same seed where heads start anew."
         )
 
 
@@ -66,16 +67,28 @@ def _parts(folder: ModelFolder) -> tuple[Any, ...]:
 
 
 def _encoder(folder: Path) -> dict[str, Any]:
-    """What `config.json` says of the encoder."""
+    """What `config.json` says of the encoder, but for dropout, which only training knows."""
     row: dict[str, Any] = orjson.loads((folder / FILES.config).read_bytes())
-    return {key: value for key, value in row.items() if key != "embargo"}
+    return {key: value for key, value in row.items() if key != "embargo" and "dropout" not in key}
 
 
-def _start(folder: Path) -> Any:
-    """What decides the weights that a run began with: a model, or an encoder and the seed of its heads."""
-    manifest = orjson.loads((folder / FILES.manifest).read_bytes())
-    encoder = manifest["pretraining"] or manifest["backbone"]
-    return manifest["data"].get("start") or (encoder, manifest["seed"])
+def _manifest(folder: Path) -> Mapping[str, Any]:
+    manifest: Mapping[str, Any] = orjson.loads((folder / FILES.manifest).read_bytes())
+    return manifest
+
+
+def _start(making: Mapping[str, Any]) -> tuple[Any, int | None]:
+    """What decides the weights that a run began with: a model or an encoder, and the seed of new heads.
+
+    A mean has the start that all it was made of have.
+    """
+    while making.get("averaged"):
+        making = making["averaged"][0]
+    start = sorted(making["data"].get("start", {}).values())  # hashes: the same model may lie elsewhere
+    new_heads = making.get("new_heads")
+    if new_heads is None:  # a manifest of before that was written down
+        new_heads = not start
+    return start or making["pretraining"] or making["backbone"], making["seed"] if new_heads else None
 
 
 def _mean(tensors: Sequence[Tensor]) -> Tensor:

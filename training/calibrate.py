@@ -74,19 +74,27 @@ def cross_fitted_labels(logits: Float, gold: Float, exclusive: Sequence[int]) ->
 
 def fit_span_temperature(
     readings: Sequence[Reading], documents: Sequence[AnnotatedDocument], schema: Schema
-) -> float:
-    """The temperature at which span scores tell best which spans are right (log loss)."""
-    losses = [_log_loss(*span_scores(readings, documents, schema, t)) for t in _TEMPERATURES]
-    return float(_TEMPERATURES[int(np.argmin(losses))])
+) -> float | None:
+    """The temperature at which span scores tell best which spans are right (log loss).
+
+    None where no span is predicted: then all temperatures are as good.
+    """
+    found = [span_scores(readings, documents, schema, t) for t in _TEMPERATURES]
+    if not any(len(scores) for scores, _ in found):
+        return None
+    return float(_TEMPERATURES[int(np.argmin([_log_loss(*pair) for pair in found]))])
 
 
 def cross_fitted_span_scores(
     readings: Sequence[Reading], documents: Sequence[AnnotatedDocument], schema: Schema
 ) -> tuple[Float, Float]:
-    """Scores of predicted spans and whether they are right, each under a temperature of other folds."""
+    """Scores of predicted spans and whether they are right, each under a temperature of other folds.
+
+    Where the other folds have no span to fit one on, under 1.
+    """
     parts = []
     for rest, fold in _folds(len(readings)):
-        temperature = fit_span_temperature(*_pick(readings, documents, rest), schema)
+        temperature = fit_span_temperature(*_pick(readings, documents, rest), schema) or 1.0
         parts.append(span_scores(*_pick(readings, documents, fold), schema, temperature))
     scores, right = zip(*parts, strict=True) if parts else ([np.zeros(0)], [np.zeros(0)])
     return np.concatenate(scores), np.concatenate(right)
@@ -125,7 +133,10 @@ def expected_calibration_error(scores: Float, right: Float, bins: int = 10) -> f
 
 
 def _folds(size: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Rows to fit on and rows to judge; every row is judged once."""
+    """Rows to fit on and rows to judge; every row is judged once, but a single one never.
+
+    It has no others to fit on.
+    """
     fold_of = np.random.default_rng(13).permutation(size) % FOLDS
     for fold in range(FOLDS):
         rest, judged = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)

@@ -106,12 +106,15 @@ def _parse(line: bytes, where: str, known_types: frozenset[str] | None) -> Annot
     try:
         row = orjson.loads(line)
         cats, entities = row.get("cats"), row["entities"]
+        text, title = row["text"], row.get("title")
+        if not isinstance(text, str) or not isinstance(title, str | None):
+            raise TypeError("text must be a string, title a string or null")
         return AnnotatedDocument(
             id=str(row["id"]),
-            text=row["text"],
+            text=text,
             entities=_spans(entities or []),
             cats=None if cats is None else tuple(cats),
-            title=row.get("title") or None,
+            title=title or None,
             title_entities=_spans(row.get("title_entities") or []),
             published_at=row.get("published_at"),
             genre=row.get("genre") or "",

@@ -26,7 +26,7 @@ class TrainingData:
     train: Sequence[AnnotatedDocument]
     dev: Sequence[AnnotatedDocument]
     partial: Sequence[AnnotatedDocument] = ()
-    """Documents of corpora that annotate only some span types, and no labels."""
+    """Documents of corpora that annotate only some span types; their labels count where they have any."""
     gazetteer: Gazetteer | None = None
     """Names to show in the place of others; None: those of other training documents."""
     unlabelled: Sequence[AnnotatedDocument] = ()

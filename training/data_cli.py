@@ -24,7 +24,7 @@ OWN_CORPUS = Path("datasets/sanctions-news")
 
 SchemaOption = Annotated[
     Path | None,
-    typer.Option("--schema", help="Names of types and labels [default: the corpus's schema.toml, or ours]."),
+    typer.Option("--schema", help="Names of types and labels (default: the corpus's schema.toml, or ours)."),
 ]
 
 
@@ -47,7 +47,9 @@ def build_command(
 
 @app.command("validate")
 def validate_command(
-    folder: Annotated[Path, typer.Argument(help="Corpus folder with <split>.jsonl.")] = OWN_CORPUS,
+    folder: Annotated[
+        Path, typer.Argument(help="Corpus folder with <split>.jsonl, or one file.")
+    ] = OWN_CORPUS,
     schema_file: SchemaOption = None,
 ) -> None:
     """Check a corpus: offsets, names, label rules, near-duplicates; print its counts."""

@@ -14,7 +14,7 @@ import torch
 
 from serving.analyzer import Analyzer
 from serving.errors import TrainingError
-from serving.model_folder import FILES, EmbargoConfig, ModelFolder, Temperatures
+from serving.model_folder import FILES, EmbargoConfig, ModelFolder
 from training import calibrate
 from training.backbone import Backbone
 from training.card import write_card
@@ -116,7 +116,7 @@ def _write_weights(folder: Path, trained: TrainedModel) -> None:
 def _fit(config: EmbargoConfig, dev: Sequence[LabelledReadings], schema: Schema) -> EmbargoConfig:
     """Temperatures and thresholds from all dev documents together.
 
-    Where no dev document has labels, those of `config` stay.
+    Where no dev document has labels, or none has spans annotated and predicted, those of `config` stay.
     """
     data = LabelledReadings(
         [document for part in dev for document in part.documents],
@@ -128,8 +128,9 @@ def _fit(config: EmbargoConfig, dev: Sequence[LabelledReadings], schema: Schema)
         config = _with_labels(config, labelled.label_logits(), gold)
     annotated = data.annotated()
     spans = calibrate.fit_span_temperature(annotated.readings, annotated.documents, schema)
-    temperatures = config.temperatures.model_copy(update={"spans": round(spans, 4)})
-    return config.model_copy(update={"temperatures": temperatures})
+    if spans is None:
+        return config
+    return _with_temperatures(config, spans=spans)
 
 
 def _with_labels(
@@ -142,8 +143,13 @@ def _with_labels(
         label.model_copy(update={"threshold": threshold})
         for label, threshold in zip(config.labels, thresholds, strict=True)
     )
-    temperatures = Temperatures(spans=1.0, labels=round(fitted.temperature, 4))
-    return config.model_copy(update={"temperatures": temperatures, "labels": labels})
+    return _with_temperatures(config.model_copy(update={"labels": labels}), labels=fitted.temperature)
+
+
+def _with_temperatures(config: EmbargoConfig, **fitted: float) -> EmbargoConfig:
+    rounded = {name: round(temperature, 4) for name, temperature in fitted.items()}
+    temperatures = config.temperatures.model_copy(update=rounded)
+    return config.model_copy(update={"temperatures": temperatures})
 
 
 def _with_headlines_split(analyzer: Analyzer, data: EvaluationSet, schema: Schema) -> dict[str, object]:

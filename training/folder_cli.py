@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serving import cli as serving_cli
+from serving.errors import CorpusError, TrainingError
 from serving.settings import RELEASED_MODEL, find_model
 from training.corpus import Split, split_file
-from training.data_cli import OWN_CORPUS
 from training.inputs import BUILD, command_line, echo_metrics, sound_documents, words
 from training.progress import progress_bar
 from training.requirements import needs_training_extra
@@ -66,13 +66,18 @@ def export(
     int8: Annotated[bool, typer.Option("--int8", help="Quantise; kept only if the gate passes.")] = False,
     data: Annotated[
         list[str] | None,
-        typer.Option(help="Corpus folders, for int8: dev to fit thresholds on, test to measure on."),
+        typer.Option(help="Corpus folders, needed by int8: dev to fit thresholds on, test to measure on."),
     ] = None,
     ranges: Annotated[
-        Path, typer.Option(help="Documents that the ranges of int8 are measured on.")
-    ] = OWN_CORPUS / "train.jsonl",
-    gate: Annotated[Path, typer.Option(help="Documents that the int8 gate reads.")] = OWN_CORPUS
-    / "dev.jsonl",
+        Path | None,
+        typer.Option(
+            help="Documents that int8's ranges are measured on (default: train of the first --data)."
+        ),
+    ] = None,
+    gate: Annotated[
+        Path | None,
+        typer.Option(help="Documents that the int8 gate reads (default: dev of the first --data)."),
+    ] = None,
 ) -> None:
     """Make a model folder again from its weights; int8 only through the accuracy gate."""
     needs_training_extra()
@@ -85,9 +90,19 @@ def export(
         with progress_bar("exporting", None):
             export_again(folder, target)
     else:
+        corpora = words(data or [])
+        if not corpora:
+            raise TrainingError(
+                "int8 got no corpus to fit thresholds on and to measure with; expected the corpora that the "
+                "model was made for, for example --data my-corpus."
+            )
         schema = schema_of_model(ModelFolder.open(folder, verify=False).config)
-        sets, dev = _evaluation_sets(words(data or [str(OWN_CORPUS)]), schema)
-        files = {"ranges": [ranges], "gate": [gate], "dev": dev}
+        sets, dev = _evaluation_sets(corpora, schema)
+        files = {
+            "ranges": [ranges or _split_of(corpora[0], "train", "--ranges")],
+            "gate": [gate or _split_of(corpora[0], "dev", "--gate")],
+            "dev": dev,
+        }
         documents = {role: sound_documents(files[role][0], schema) for role in ("ranges", "gate")}
         job = Int8Job(**documents, sets=sets, files=files, command=command_line())
         with progress_bar("quantising, calibrating and measuring", None):
@@ -98,14 +113,28 @@ def export(
 
 
 def _evaluation_sets(corpora: Sequence[str], schema: Schema) -> "tuple[list[EvaluationSet], list[Path]]":
-    """Dev and test of corpus folders, and the files of dev."""
+    """Dev and test of corpus folders, and the files of dev. Raises CorpusError at one that has neither."""
     from training.folder import EvaluationSet  # needs the training extra
 
     def files(split: Split) -> list[Path]:
         return [file for corpus in corpora if (file := split_file(Path(corpus), split))]
 
+    for corpus in map(Path, corpora):
+        if not (split_file(corpus, "dev") or split_file(corpus, "test")):
+            got = "is a file" if corpus.is_file() else "is a folder with neither"
+            raise CorpusError(
+                f"--data: {corpus} {got if corpus.exists() else 'does not exist'}; expected a corpus folder "
+                "with dev.jsonl or test.jsonl (`embargo data split` makes one of a file)."
+            )
     dev = files("dev")
     sets = [
         EvaluationSet(str(file), sound_documents(file, schema), file in dev) for file in dev + files("test")
     ]
     return sets, dev
+
+
+def _split_of(corpus: str, split: Split, option: str) -> Path:
+    """The file of a split in a corpus folder. Raises CorpusError if it has none."""
+    if (file := split_file(Path(corpus), split)) is None:
+        raise CorpusError(f"{corpus} has no {split}.jsonl; name a file of documents with {option}.")
+    return file

@@ -141,6 +141,7 @@ def run_job(job: TrainingJob, progress: Progress) -> Mapping[str, Mapping[str, A
         job.config, gathered.data, job.schema, job.start, job.run_folder, provenance.code_hash(), job.teachers
     )
     training = Training(run, progress)
+    provenance = replace(provenance, new_heads=not training.has_old_heads)
     for line in _opening(job, training):
         progress(0, training.steps, f"{line}\n")
     state = training.run()

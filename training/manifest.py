@@ -51,6 +51,10 @@ class Provenance:
     """What the model folder that the run started from says of its own making."""
     averaged: Sequence[Mapping[str, Any]] | None = None
     """What models say of their making whose weights this is the mean of."""
+    new_heads: bool | None = None
+    """True if the heads that the run began with were drawn by the seed; None where that is not known."""
+    remade_with: Mapping[str, Any] | None = None
+    """Code, libraries and Python of the last step that made a finished model's graph or metrics anew."""
 
     def code_hash(self) -> str:
         """One hash over all source files."""
@@ -64,8 +68,7 @@ class Provenance:
             seed,
             backbone,
             {role: file_hashes(paths) for role, paths in data.items()},
-            {path.as_posix(): file_sha256(path) for path in _sources()},
-            **environment(),
+            **made_with(),
             pretraining=_pretraining(Path(backbone)),
             started_from=_making_of(Path(backbone)) if is_model_folder(backbone) else None,
         )
@@ -84,6 +87,15 @@ class Provenance:
         manifest = orjson.loads((folder / FILES.manifest).read_bytes())
         return cls(**{name: manifest.get(name) for name in cls.__dataclass_fields__})
 
+    def remade(self, command: str, data: Mapping[str, Sequence[Path]]) -> "Provenance":
+        """The same after a further `command`, which read `data` by role; weights and their making stay."""
+        return replace(
+            self,
+            command=f"{self.command} && {command}",
+            data={**self.data, **{role: file_hashes(files) for role, files in data.items()}},
+            remade_with=made_with(),
+        )
+
 
 def file_hashes(paths: Sequence[Path]) -> dict[str, str]:
     """SHA-256 by file, as the manifest lists data."""
@@ -97,6 +109,11 @@ def write_manifest(folder: Path, provenance: Provenance) -> None:
     _dump(folder / FILES.manifest, manifest)
 
 
+def made_with() -> dict[str, Any]:
+    """Code, libraries and Python as they are, named as Provenance names them."""
+    return {"code": {path.as_posix(): file_sha256(path) for path in _sources()}, **environment()}
+
+
 def environment() -> dict[str, Any]:
     """Versions of what a model is made with."""
     libraries = {name: _version(name) for name in _LIBRARIES}
@@ -104,10 +121,10 @@ def environment() -> dict[str, Any]:
 
 
 def rehash(folder: Path) -> None:
-    """Bring the hashes of a folder's files up to date after one was made again."""
+    """Bring the manifest up to date after a file of the folder was made again."""
     path = folder / FILES.manifest
     manifest = orjson.loads(path.read_bytes())
-    _dump(path, {**manifest, "files": _file_hashes(folder)})
+    _dump(path, {**manifest, "files": _file_hashes(folder), "remade_with": made_with()})
 
 
 def was_dev_data(folder: Path, file: Path) -> bool:
@@ -134,7 +151,8 @@ def _pretraining(folder: Path) -> Mapping[str, Any] | None:
 def _making_of(folder: Path) -> Mapping[str, Any]:
     """All but the hashes of files and code, which the folder's own manifest has."""
     manifest = orjson.loads((folder / FILES.manifest).read_bytes())
-    return {name: manifest.get(name) for name in Provenance.__dataclass_fields__ if name != "code"}
+    own = {"code", "remade_with"}
+    return {name: manifest.get(name) for name in Provenance.__dataclass_fields__ if name not in own}
 
 
 def _sources() -> list[Path]:

@@ -34,7 +34,10 @@ class JointModel(nn.Module):
 
 
 def document_logits(scores: Tensor, values: Tensor, document_of: Tensor, documents: int) -> Tensor:
-    """Label-wise attention over all tokens of each document, as serving/document_head.py has it.
+    """Label-wise attention over all tokens of each document.
+
+    serving/document_head.py judges by the best stretch of a text of more than 1,024 tokens; of such
+    texts a corpus of articles has too few to train on, and shorter ones are judged alike in both.
 
     *Shape:* scores, values (tokens, labels); document_of (tokens,) -> (documents, labels).
     """

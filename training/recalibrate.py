@@ -1,22 +1,18 @@
 """A model folder calibrated and measured anew, for example on a user's own dev documents."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from serving.model_folder import FILES, ModelFolder
 from training.folder import EvaluationSet, TrainedModel, Write, write_folder
-from training.manifest import Provenance, file_hashes
+from training.manifest import Provenance
 from training.weights import load_trained
 
 
 def recalibrated(folder: Path, dev_files: Sequence[Path], command: str) -> Provenance:
     """What `folder` was made from, and then calibrated on by `command`."""
-    made = Provenance.of_manifest(folder)
-    return replace(
-        made, command=f"{made.command} && {command}", data={**made.data, "dev": file_hashes(dev_files)}
-    )
+    return Provenance.of_manifest(folder).remade(command, {"dev": dev_files})
 
 
 def recalibrate(

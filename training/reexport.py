@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from training.evaluate import read
 from training.export import export_graph, fused_graph, write_graph
 from training.folder import EvaluationSet
 from training.gate import GateReport, compare
-from training.manifest import Provenance, file_hashes, rehash
+from training.manifest import Provenance, rehash
 from training.model import JointModel
 from training.quantise import Calibration, quantise
 from training.recalibrate import recalibrate
@@ -90,12 +90,7 @@ def export_int8(
         report = _quantise(model, opened, graph, job)
         if not report.passed:
             raise TrainingError(f"{report.line()}: the gate is not passed, nothing was kept.")
-        made = Provenance.of_manifest(folder)
-        provenance = replace(
-            made,
-            command=f"{made.command} && {job.command}",
-            data={**made.data, **{role: file_hashes(files) for role, files in job.files.items()}},
-        )
+        provenance = Provenance.of_manifest(folder).remade(job.command, job.files)
         metrics = recalibrate(folder, target, job.sets, provenance, int8_graph=graph)
     return report, metrics
 

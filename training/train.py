@@ -23,6 +23,7 @@ from training.data import Epochs, TrainingData
 from training.evaluate import evaluate, read
 from training.examples import Batcher, TrainingBatch
 from training.learning_rate import share_of_rate
+from training.metrics import MIN_GOLD
 from training.model import JointModel, document_logits
 from training.schema import Schema
 from training.teacher import Teachers, teacher_files
@@ -173,7 +174,10 @@ class Training:
         return float(tag_loss.detach()), float(label_loss.detach())
 
     def _judge(self) -> None:
-        """Score dev through the engine and keep the weights if they are the best so far."""
+        """Score dev through the engine and keep the weights if they are the best so far.
+
+        Weights that dev can say nothing about are kept too, so that the last ones ship.
+        """
         self.model.eval()
         state = self.state
         data = read(self.analyzer, self.dev, self.schema)
@@ -187,11 +191,14 @@ class Training:
             row[name] = getattr(state, name) / max(1, state.step_in_epoch)
             setattr(state, name, 0.0)
         state.history.append(row)
-        if score > state.best_score:
+        can_judge = result.spans.micro.gold > 0 or not math.isnan(labels)
+        if score > state.best_score or not can_judge:
             state.best_score, state.best_epoch = score, state.epoch
             save_atomically(self.model.state_dict(), self.folder / "best.pt")
-        line = f"epoch {state.epoch + 1}: dev span F1 {spans:.4f}, label macro-F1 {labels:.4f}\n"
-        self.progress(state.steps_done, self.steps, line)
+        line = f"epoch {state.epoch + 1}: dev span F1 {spans:.4f}, label macro-F1 {labels:.4f}"
+        if not can_judge:
+            line += f"; dev has no span, and no label {MIN_GOLD} times, to judge by: the last epoch is kept"
+        self.progress(state.steps_done, self.steps, f"{line}\n")
 
     def _stalled(self) -> bool:
         return self.state.epoch - self.state.best_epoch > self.config.patience

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from training.baselines.lookup import predict_lookup
@@ -35,21 +35,21 @@ def run_baselines(
 ) -> None:
     """Write `folder`/NAME/HASH.jsonl, the hash being that of the file that was read.
 
-    Thresholds of labels are fitted on dev, as the model's are.
+    Thresholds of labels are fitted on dev, as the model's are. Where no training document has labels,
+    TF-IDF is left out.
     """
     logging.getLogger("spacy").setLevel(logging.WARNING)
-    baselines: Mapping[str, Predict] = {
-        "lookup": lambda documents: predict_lookup(data.train, documents),
-        "tfidf": lambda documents: predict_tfidf(data.train, documents, schema, seed),
-        "spacy-cnn": lambda documents: predict_spacy(folder / "spacy-cnn", documents, schema),
-    }
+    baselines: dict[str, Predict] = {"lookup": lambda documents: predict_lookup(data.train, documents)}
+    if any(document.cats is not None for document in data.train):
+        baselines["tfidf"] = lambda documents: predict_tfidf(data.train, documents, schema, seed)
+    baselines["spacy-cnn"] = lambda documents: predict_spacy(folder / "spacy-cnn", documents, schema)
     _train_spacy_once(data, folder / "spacy-cnn", seed, spacy_steps)
     files = {file: list(read_corpus(file)) for file in measured}
     dev = [document for document in data.dev if document.cats is not None]
     for name, predict in baselines.items():
         calibration = None
-        on_dev = predict(dev)
-        if all(prediction.logits for prediction in on_dev):
+        on_dev = predict(dev) if dev else []
+        if on_dev and all(prediction.logits for prediction in on_dev):
             calibration = fit_labels(logit_matrix(on_dev, schema), label_matrix(dev, schema))
         for file, documents in files.items():
             say(f"{name} reads {file}")

@@ -14,6 +14,7 @@ from training.formats.spacy_docbin import split_spans, with_title
 from training.predictions import Prediction
 from training.schema import Schema
 
+_LABELS = "textcat_multilabel"
 _SURE = 1e-6
 
 
@@ -25,11 +26,15 @@ def train_spacy(
     seed: int,
     max_steps: int,
 ) -> None:
-    """Train until dev no longer gains, at most `max_steps` batches, into `folder`/model-best."""
+    """Train until dev no longer gains, at most `max_steps` batches, into `folder`/model-best.
+
+    Without labels in training only `ner` is trained: a `textcat_multilabel` refuses to know none.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, documents in (("train", train), ("dev", dev)):
         FORMATS["spacy"].write(documents, folder / f"{name}.spacy", Losses())
-    config = init_config(lang="en", pipeline=["ner", "textcat_multilabel"], optimize="efficiency", gpu=False)
+    pipeline = ["ner", *([_LABELS] if any(document.cats for document in train) else [])]
+    config = init_config(lang="en", pipeline=pipeline, optimize="efficiency", gpu=False)
     config.to_disk(folder / "config.cfg")
     overrides = {
         "paths.train": str(folder / "train.spacy"),
@@ -46,7 +51,9 @@ def predict_spacy(folder: Path, documents: Sequence[AnnotatedDocument], schema: 
     predictions = []
     for document, doc in zip(documents, pipeline.pipe(map(with_title, documents)), strict=True):
         title_entities, entities = split_spans(doc, document.title)
-        scores = [min(max(doc.cats.get(name, 0.0), _SURE), 1 - _SURE) for name in schema.labels]
-        logits = tuple(math.log(score / (1 - score)) for score in scores)
+        logits = None
+        if pipeline.has_pipe(_LABELS):
+            scores = [min(max(doc.cats.get(name, 0.0), _SURE), 1 - _SURE) for name in schema.labels]
+            logits = tuple(math.log(score / (1 - score)) for score in scores)
         predictions.append(Prediction(document.id, entities, title_entities, logits=logits))
     return predictions

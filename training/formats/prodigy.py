@@ -9,15 +9,24 @@ from training.corpus import AnnotatedDocument, Span
 from training.formats.jsonl import read_rows, text_of, write_rows
 from training.formats.losses import Losses
 
+_MARKED_BY_HAND = ("ner_manual", "spans_manual")
+"""Interfaces in which a task without spans says that there is none."""
+
 
 def read(path: Path, losses: Losses) -> Iterator[AnnotatedDocument]:
-    """Accepted tasks; rejected and ignored ones are counted."""
+    """Accepted tasks; rejected and ignored ones are counted.
+
+    So are binary tasks' labels: they leave the other labels open, and in a corpus those would be absent.
+    """
     for where, row in read_rows(path):
         if (answer := row.get("answer", "accept")) != "accept":
             losses.add(f"task with answer {answer!r}")
             continue
         meta = row.get("meta") or {}
         accept = row.get("accept")
+        if accept is None and "label" in row:
+            losses.add("label of a binary task")
+        marked = "spans" in row or row.get("_view_id") in _MARKED_BY_HAND
         try:
             yield AnnotatedDocument(
                 id=str(meta.get("id", where.rpartition(":")[2])),
@@ -29,6 +38,7 @@ def read(path: Path, losses: Losses) -> Iterator[AnnotatedDocument]:
                 published_at=meta.get("published_at") or None,
                 genre=meta.get("genre") or "",
                 source=meta.get("source") or "",
+                known_types=None if marked else frozenset(),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CorpusError(
