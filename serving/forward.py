@@ -7,6 +7,7 @@ a second session, with the same bits. scheduler.py says what runs when.
 
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,15 +91,26 @@ def available_cpus() -> int:
     return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
 
 
+@cache
+def _share_arena() -> None:
+    """One arena for all sessions of this process that ask for it."""
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(memory, onnxruntime.OrtArenaCfg({}))
+
+
 def session_options(threads: int = 1) -> onnxruntime.SessionOptions:
     """For so many threads a run."""
+    _share_arena()
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_MICROSECONDS))
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # One arena for all threads: malloc would keep an arena a thread, and give large blocks back to
-    # the kernel only to fault them in again. It ratchets with the largest shapes (onnxruntime#9313),
+    # One arena for all threads and sessions: malloc would keep an arena a thread, and give large blocks
+    # back to the kernel only to fault them in again. It ratchets with the largest shapes (onnxruntime#9313),
     # which the token budget of a pass bounds. Patterns would be kept for every shape ever seen.
     options.enable_cpu_mem_arena = True
     options.enable_mem_pattern = False
