@@ -96,7 +96,7 @@ class Service:
         loaded = self.model.current
         settings = self.settings
         return NdjsonResponse(
-            request, partial(self._answer_lines, loaded, options),
+            request, partial(self._answer_lines, loaded, options), self._abandon,
             line_limit=settings.max_line_bytes, line_seconds=settings.body_seconds,
             held=self.held, gzip=_wants_gzip(request), stopping=self.stopping,
         )  # fmt: skip
@@ -143,8 +143,11 @@ class Service:
             analyses = self._analyze(loaded, items, options, cancellation)
             return api.result_lines(loaded.folder, analyses)
 
+        cancellation.check()
+        cancellation.waits = True
         # What lines cost is known before they are parsed: they are little more than their text.
         async with self.admission.room(estimated_tokens(sum(len(line.content or b"") for line in lines))):
+            cancellation.waits = False
             return await anyio.to_thread.run_sync(work, limiter=self.streams)
 
     def _analyze(
@@ -180,15 +183,21 @@ class Service:
         finally:
             gone.cancel()
             if not task.done():
-                cancellation.cancel()
-                self.abandoned.add(task)
-                task.add_done_callback(self._ended)
-        self.metrics.cancelled.inc()
+                self._abandon(task, cancellation)
         if left:
+            self.metrics.cancelled.inc()
             return None
         raise RequestError(
             503, TOO_SLOW, f"No answer within {seconds:g} s; send fewer or shorter documents a request."
         )
+
+    def _abandon(self, task: asyncio.Task[Any], cancellation: Cancellation) -> None:
+        """Give up a call. It ends by itself: to cancel its task would free its place and stop no thread."""
+        cancellation.cancel()
+        if cancellation.waits:
+            task.cancel()
+        self.abandoned.add(task)
+        task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self.abandoned.discard(task)

@@ -212,7 +212,7 @@ def parse_line(line: bytes | None, number: int, limit: int) -> Document | tuple[
     """One line of NDJSON, or an id and what is wrong with it. `line` is None if it was over `limit`."""
     if line is None:
         return str(number), DocumentError(
-            "invalid_document",
+            "too_long",
             f"The line has more than {limit} bytes; split the document and send its parts.",
         )
     try:

@@ -64,17 +64,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _listen_for_signals(app: FastAPI, settings: Settings) -> None:
-    """SIGHUP loads the model anew; SIGTERM makes the service unready before it is left."""
+    """SIGHUP loads the model anew; SIGTERM makes the service unready before it is left, SIGINT leaves now."""
     loop = asyncio.get_running_loop()
     try:
         loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, _swap, app))
     except (ValueError, RuntimeError, NotImplementedError):
         return  # signals come to the main thread alone; tests run in another
-    stop = signal.getsignal(signal.SIGTERM)
+    stops = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def leave(number: int, frame: FrameType | None) -> None:
-        app.state.service.stopping.set()  # a stream may have no end of its own
-        if callable(stop):
+        app.state.draining = True
+        loop.call_soon_threadsafe(app.state.service.stopping.set)  # a stream may have no end of its own
+        if callable(stop := stops[signal.Signals(number)]):
             stop(number, frame)
 
     def drain(number: int, frame: FrameType | None) -> None:
@@ -82,6 +83,7 @@ def _listen_for_signals(app: FastAPI, settings: Settings) -> None:
         loop.call_soon_threadsafe(loop.call_later, settings.drain_seconds, leave, number, frame)
 
     signal.signal(signal.SIGTERM, drain)
+    signal.signal(signal.SIGINT, leave)
 
 
 def _swap(app: FastAPI) -> None:

@@ -30,6 +30,9 @@ class Silent:
 class Cancellation:
     """Gives up a call from another thread; the call then raises AbandonedError."""
 
+    waits = False
+    """Whether the call has no thread yet and waits for room: then its task may be cancelled."""
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._job: tuple[Scheduler, Job] | None = None

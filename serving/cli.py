@@ -104,27 +104,33 @@ def analyze(
     from serving import api, terminal
     from serving.analyzer import Analyzer
     from serving.model_folder import ModelFolder
-    from serving.results import Document, Options
+    from serving.results import Analysis, Document, Options
+    from serving.score.sources import readable
 
     unit = offset_unit_named(offset_unit)
+    name = readable(file)
     content = sys.stdin.buffer.read() if file == "-" else _read(Path(file))
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise EmbargoError(f"{file} is not UTF-8 ({error}); convert it, for example with iconv.") from error
+        raise EmbargoError(f"{name} is not UTF-8 ({error}); convert it, for example with iconv.") from error
     folder = ModelFolder.open(find_model(model))
-    pretty = (sys.stdout.isatty() and not as_json) or svg is not None
-    # The terminal view marks code points, whatever unit the JSON would use.
-    asked = Options(
-        evidence=evidence,
-        min_score=min_score,
-        offset_unit="codepoint" if pretty else unit,
-    )
-    analysis = Analyzer.load(folder).analyze([Document(text=text, id=file)], asked)[0]
-    if analysis.error:
-        raise EmbargoError(f"{file}: {analysis.error.message}")
+    analyzer = Analyzer.load(folder)
+
+    def analysis_in(unit: OffsetUnit) -> Analysis:
+        asked = Options(evidence=evidence, min_score=min_score, offset_unit=unit)
+        analysis = analyzer.analyze([Document(text=text, id=name)], asked)[0]
+        if analysis.error:
+            raise EmbargoError(f"{name}: {analysis.error.message}")
+        return analysis
+
+    pretty = sys.stdout.isatty() and not as_json
+    # The terminal view marks code points, whatever unit the JSON uses.
+    analysis = analysis_in("codepoint" if pretty else unit)
+    if svg:
+        terminal.save(text, analysis if pretty else analysis_in("codepoint"), svg)
     if pretty:
-        terminal.show(text, analysis, svg)
+        terminal.show(text, analysis)
         return
     row = {"model": api.model_identity(folder), **api.result_json(analysis)}
     sys.stdout.buffer.write(orjson.dumps(row, option=orjson.OPT_INDENT_2) + b"\n")

@@ -1,10 +1,10 @@
 """A client of the service: `Client`, and `AsyncClient` for asyncio. Needs `embargo[client]`."""
 
 import asyncio
-import time
+import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -64,17 +64,18 @@ class Client(_Connection):
         a stream cannot. `documents` is read no further than that ahead of the results.
         """
         chunks: deque[Future[list[LineOut]]] = deque()
-        with ThreadPoolExecutor(ahead) as threads:
-            try:
-                for chunk in chunked(documents):
-                    chunks.append(threads.submit(self._run, self._conversations.lines(chunk, options)))
-                    if len(chunks) == ahead:
-                        yield from chunks.popleft().result()
-                while chunks:
+        threads, left = ThreadPoolExecutor(ahead), threading.Event()
+        try:
+            for chunk in chunked(documents):
+                chunks.append(threads.submit(self._run, self._conversations.lines(chunk, options), left))
+                if len(chunks) == ahead:
                     yield from chunks.popleft().result()
-            finally:
-                for waiting in chunks:
-                    waiting.cancel()
+            while chunks:
+                yield from chunks.popleft().result()
+        finally:
+            # Whoever leaves early does not wait for requests that are under way.
+            left.set()
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def model(self) -> ModelCardOut:
         """The card of the model that answers."""
@@ -96,7 +97,9 @@ class Client(_Connection):
     ) -> None:
         self.close()
 
-    def _run(self, talk: Talk[T]) -> T:
+    def _run(self, talk: Talk[T], left: threading.Event | None = None) -> T:
+        """Raises CancelledError when there is time to wait and `left` is set by then."""
+        left = left or threading.Event()
         reply: Reply = None
         while True:
             try:
@@ -105,7 +108,8 @@ class Client(_Connection):
                 result: T = done.value
                 return result
             if isinstance(step, Wait):
-                time.sleep(step.seconds)
+                if _pause(left, step.seconds):
+                    raise CancelledError
                 reply = None
             else:
                 reply = self._send(step)
@@ -203,6 +207,11 @@ class AsyncClient(_Connection):
             )
         except httpx.RequestError as error:
             return error
+
+
+def _pause(left: threading.Event, seconds: float) -> bool:
+    """Wait so long, or until `left` is set; whether it is."""
+    return left.wait(seconds)
 
 
 async def _chunked_async(

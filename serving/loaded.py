@@ -10,7 +10,7 @@ from serving.admission import estimated_tokens
 from serving.analyzer import Analyzer
 from serving.cache import Key, ResultCache
 from serving.calls import Cancellation, Observer
-from serving.errors import EmbargoError, ModelFolderError
+from serving.errors import EmbargoError
 from serving.logs import log
 from serving.model_folder import FILES, ModelFolder
 from serving.results import Analysis, Document, Options
@@ -72,8 +72,9 @@ class ServedModel:
 
     def _load(self) -> Loaded:
         settings = self._settings
+        seen = _stamps(settings.model)  # before it is hashed: what is replaced meanwhile counts as touched
         folder = ModelFolder.open(settings.model)
-        self._checked = _stamps(settings.model)
+        self._checked = seen
         analyzer = Analyzer.load(folder, threads=settings.engine_threads(), observer=self._observer)
         speed = _warm(analyzer, settings)
         if settings.max_characters is not None:
@@ -98,9 +99,13 @@ def _warm(analyzer: Analyzer, settings: Settings) -> float:
 
 
 def _stamps(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """Name, size and time of change of each file that serving needs."""
-    try:
-        stats = [(name, (path / name).stat()) for name in FILES.needed()]
-    except OSError as error:
-        raise ModelFolderError(f"{path} cannot be read ({error.strerror}); copy the folder again.") from error
-    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    """Name, size and time of change of each file that serving needs; -1 where there is none."""
+
+    def stamp(name: str) -> tuple[str, int, int]:
+        try:
+            stat = (path / name).stat()
+        except OSError:
+            return name, -1, -1  # ModelFolder.open says what is wrong
+        return name, stat.st_size, stat.st_mtime_ns
+
+    return tuple(map(stamp, FILES.needed()))

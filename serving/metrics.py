@@ -30,6 +30,7 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        # Windows cover any length, so none is: whatever is counted here is a defect.
         self.truncated = Counter(
             "embargo_documents_truncated_total", "Documents not read to their end.", registry=registry
         )

@@ -134,7 +134,8 @@ class KeyCheck:
     def _knows(self, headers: Headers) -> bool:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         key = headers.get("x-api-key") or (token if scheme.lower() == "bearer" else "")
-        digest = sha256(key.strip().encode()).hexdigest()
+        # Headers are decoded as Latin-1, and keys hashed as the bytes they are.
+        digest = sha256(key.encode("latin-1").strip()).hexdigest()
         # All are compared, each in constant time, so that time tells nothing.
         return bool(key) & any([hmac.compare_digest(digest, known) for known in self._hashes])
 

@@ -43,6 +43,8 @@ class Line:
 
 Answer = Callable[[Sequence[Line], Cancellation], Coroutine[Any, Any, bytes]]
 """Lines to lines."""
+Abandon = Callable[[asyncio.Task[Any], Cancellation], None]
+"""Gives up an answer."""
 
 
 class NdjsonResponse(Response):
@@ -52,6 +54,7 @@ class NdjsonResponse(Response):
         self,
         request: Request,
         answer: Answer,
+        abandon: Abandon,
         *,
         line_limit: int,
         line_seconds: float,
@@ -66,6 +69,7 @@ class NdjsonResponse(Response):
             self.headers["content-encoding"] = "gzip"
         self._request = request
         self._answer = answer
+        self._abandon = abandon
         self._line_limit = line_limit
         self._line_seconds = line_seconds
         self._held = held
@@ -133,8 +137,7 @@ class NdjsonResponse(Response):
             if chunk:
                 chunk.cancel()
             for task, cancellation, _ in at_work:
-                cancellation.cancel()
-                task.cancel()
+                self._abandon(task, cancellation)
 
     async def _read(self, lines: "_Waiting", room: HeldStream) -> None:
         """Lines to their end or to a fault; then wait for the caller to leave, which raises."""

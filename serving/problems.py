@@ -31,7 +31,7 @@ def problem(status: int, title: str, detail: str, headers: Mapping[str, str] | N
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Turn errors that are meant into problems; others are Watched's (serving/middleware.py)."""
+    """Turn errors that are meant into problems; Rescue answers others (serving/middleware.py)."""
     app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(HTTPException, _http_error)
 

@@ -1,5 +1,7 @@
 """An analysis for a person at a terminal: highlighted text, label bars, evidence."""
 
+import io
+from itertools import cycle
 from pathlib import Path
 
 from rich.console import Console
@@ -27,14 +29,18 @@ _COLOURS = (
 _BAR = 20
 
 
-def show(text: str, analysis: Analysis, svg: Path | None = None, console: Console | None = None) -> None:
-    """Print the text with its spans marked (offsets in code points), then the labels.
+def save(text: str, analysis: Analysis, svg: Path) -> None:
+    """Save what `show` prints as a picture, 100 columns wide."""
+    console = Console(record=True, width=100, file=io.StringIO())
+    show(text, analysis, console)
+    console.save_svg(str(svg), title="embargo analyze")
 
-    With `svg` the view is also saved as a picture, 100 columns wide.
-    """
-    out = console or (Console(record=True, width=100) if svg else Console())
+
+def show(text: str, analysis: Analysis, console: Console | None = None) -> None:
+    """Print the text with its spans marked (offsets in code points), then the labels."""
+    out = console or Console()
     entities = analysis.entities or ()
-    colours = dict(zip(dict.fromkeys(e.type for e in entities), _COLOURS * 2, strict=False))
+    colours = dict(zip(dict.fromkeys(e.type for e in entities), cycle(_COLOURS), strict=False))
     marked = Text()
     end = 0
     for entity in entities:
@@ -65,5 +71,3 @@ def show(text: str, analysis: Analysis, svg: Path | None = None, console: Consol
         windows = f"{read.windows} window{'s' if read.windows > 1 else ''}"
         line = f"\n{len(entities)} spans; {read.tokens} tokens read in {windows}."
         out.print(line, style="dim", highlight=False)
-    if svg:
-        out.save_svg(str(svg), title="embargo analyze")

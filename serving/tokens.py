@@ -72,8 +72,10 @@ class Tokenizer:
                 continue
             title = self._field(next(encodings), document.title or "", 0)
             text = self._field(next(encodings), document.text, 1)
-            stream = _concatenate(title, text) if len(title) else text
-            streams.append(stream if len(stream) else _nothing_to_read(document.text))
+            if not len(text):  # as if it were empty, whatever the title says
+                streams.append(_nothing_to_read(document.text))
+            else:
+                streams.append(_concatenate(title, text) if len(title) else text)
         return streams
 
     def _field(self, encoding: tokenizers.Encoding, text: str, field: int) -> TokenStream:

@@ -1,6 +1,7 @@
 """The command line: JSON when piped, one clear line when something is wrong."""
 
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from serving import terminal
 from serving.analyzer import Analyzer
 from serving.errors import EmbargoError, ModelFolderError
-from serving.results import Document, Options
+from serving.results import Analysis, Document, Entity, Options
 from tests.conftest import ROOT
 from training.cli import app
 
@@ -34,6 +35,30 @@ def test_analyze_prints_json_when_piped(tiny_folder: Path, tmp_path: Path) -> No
     assert first["id"] == str(path)
     assert first["entities"] == second["entities"]
     assert first["model"]["name"] == "tiny"
+
+
+@pytest.mark.parametrize("unit", ["codepoint", "utf16"])
+def test_a_picture_is_saved_besides_the_json(tiny_folder: Path, tmp_path: Path, unit: str) -> None:
+    text, svg = "👷👷 Oil workers in Vladivostok.", tmp_path / "a.svg"
+    asked = ("analyze", "-", "--model", tiny_folder, "--min-score", "0", "--offset-unit", unit)
+    plain, pictured = (embargo(*asked, *more, stdin=text.encode()) for more in ([], ["--json", "--svg", svg]))
+    assert pictured.returncode == 0, pictured.stderr
+    assert orjson.loads(pictured.stdout) == orjson.loads(plain.stdout)
+    entities = orjson.loads(pictured.stdout)["entities"]
+    wide, width = (text.encode("utf-16-le"), 2) if unit == "utf16" else (text.encode("utf-32-le"), 4)
+    assert [wide[width * e["start"] : width * e["end"]] for e in entities] == [
+        e["text"].encode("utf-16-le" if unit == "utf16" else "utf-32-le") for e in entities
+    ]
+    first = entities[0]
+    assert f"{first['text']}" in svg.read_text(encoding="utf-8").replace("&#160;", " ")
+
+
+def test_a_file_name_may_be_of_any_bytes(tiny_folder: Path, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/story-\xff.txt"
+    Path(os.fsdecode(path)).write_text("Oil workers in Vladivostok.", encoding="utf-8")
+    done = embargo("analyze", os.fsdecode(path), "--model", tiny_folder)
+    assert done.returncode == 0, done.stderr
+    assert orjson.loads(done.stdout)["id"] == path.decode("utf-8", "replace")
 
 
 @pytest.mark.parametrize(
@@ -88,3 +113,12 @@ def test_the_terminal_view_shows_text_spans_and_labels(tiny: Analyzer) -> None:
         assert f"{entity.text} {entity.type}" in shown or "\n" in entity.text
     assert analysis.labels[0].label in shown
     assert "[coal" in shown  # brackets of the text are not taken for rich's markup
+
+
+def test_colours_come_again_when_there_are_more_span_types() -> None:
+    types = [f"T{n}" for n in range(60)]
+    entities = tuple(Entity(type_, n, n + 1, "a", 0.9, "text") for n, type_ in enumerate(types))
+    console = Console(record=True, width=500, file=io.StringIO())
+    terminal.show("a" * 60, Analysis(id="0", labels=(), entities=entities), console)
+    shown = console.export_text()
+    assert all(f" {type_}" in shown for type_ in types)

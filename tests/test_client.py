@@ -2,6 +2,7 @@
 
 import asyncio
 import email.utils
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,10 @@ from serving.settings import Settings
 from tests.servers import Server
 
 READY = {"status": "ready"}
+LINE = (
+    b'{"model": {"name": "m", "version": "1", "sha256": "0"}, "id": "0", "labels": null, '
+    b'"entities": [], "coverage": null, "error": null}\n'
+)
 TEXT = "👷 Two workers in Vladivostok said é oil"
 
 
@@ -40,7 +45,12 @@ def client(server: Server) -> Iterator[Client]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Waits are noted and not waited."""
     noted: list[float] = []
-    monkeypatch.setattr(time, "sleep", noted.append)
+
+    def note(left: threading.Event, seconds: float) -> bool:
+        noted.append(seconds)
+        return left.is_set()
+
+    monkeypatch.setattr("serving.client._pause", note)
     return noted
 
 
@@ -106,6 +116,36 @@ def test_a_stream_may_be_left(client: Client) -> None:
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert client.analyze(["oil"]).results
+
+
+@pytest.mark.parametrize("second", ["slow", "busy"])
+def test_who_leaves_a_stream_waits_for_no_request(second: str) -> None:
+    begun, free, calls = threading.Event(), threading.Event(), []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        calls.append(request)
+        if len(calls) == 1:
+            return httpx.Response(200, content=LINE * 32)
+        begun.set()
+        if second == "slow":
+            free.wait(10)
+        return busy(503, **{"retry-after": "20"})
+
+    def threads() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+
+    before, at = threads(), time.monotonic()
+    with Client("http://embargo.example", transport=httpx.MockTransport(reply)) as client:
+        stream = client.stream("oil" for _ in range(100))
+        next(stream)
+        assert begun.wait(10)
+        stream.close()  # type: ignore[attr-defined]
+        assert not free.is_set()
+        assert time.monotonic() - at < 8
+        free.set()
+        while set(threads()) - set(before):
+            assert time.monotonic() - at < 8
+            time.sleep(0.01)
 
 
 def test_large_documents_fill_a_request_alone() -> None:
@@ -218,9 +258,7 @@ def test_a_service_that_is_not_there_is_said_to_be_so(waits: list[float]) -> Non
 
 
 def test_a_part_of_a_stream_is_repeated_whole(waits: list[float]) -> None:
-    row = b'{"model": {"name": "m", "version": "1", "sha256": "0"}, "id": "0", "labels": null, ' \
-        b'"entities": [], "coverage": null, "error": null}\n'  # fmt: skip
-    client, calls = talking(busy(), httpx.ReadError("reset"), httpx.Response(200, content=row))
+    client, calls = talking(busy(), httpx.ReadError("reset"), httpx.Response(200, content=LINE))
     (line,) = client.stream(["oil"], OptionsIn(labels=False))
     assert line.id == "0"
     assert len({call.content for call in calls}) == 1

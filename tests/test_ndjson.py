@@ -4,7 +4,7 @@ import gzip
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import httpx
 import orjson
 import pytest
 
+from serving import api
 from serving.settings import Settings
 from tests.servers import NDJSON, Server, body, lines
 
@@ -34,8 +35,51 @@ def test_bad_lines_are_answered_by_error_lines(server: Server) -> None:
     found = [orjson.loads(line) for line in answer.text.splitlines()]
     assert [row["id"] for row in found] == ["0", "1", "2", "3", 9]
     codes = [row["error"] and row["error"]["code"] for row in found]
-    assert codes == [None, "invalid_document", "invalid_document", "invalid_document", None]
+    assert codes == [None, "invalid_document", "invalid_document", "too_long", None]
     assert "5000 bytes" in found[3]["error"]["message"]
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_stream_that_is_left_keeps_its_places_until_its_threads_have_ended(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, free = threading.Semaphore(0), threading.Event()
+    parse_line = api.parse_line
+
+    def slowly(line: bytes | None, number: int, limit: int) -> object:
+        begun.release()
+        assert free.wait(30)
+        return parse_line(line, number, limit)
+
+    monkeypatch.setattr("serving.api.parse_line", slowly)
+    with Server(Settings(model=tiny_folder, max_queue_tokens=100)) as server:
+        service = server.service
+        long = b'{"text": "%s"}\n' % (b"oil " * 200)
+        # Each is charged a quarter of the limit, and together they have half.
+        for at_work, waiting in ((1, 0), (2, 0), (2, 1)):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=60) as line:
+                stream_of(line)
+                send(line, long)
+                if waiting:
+                    wait_until(lambda: service.admission._waiting)
+                else:
+                    assert begun.acquire(timeout=30)
+            wait_until(lambda count=at_work: len(service.abandoned) == count)
+            assert service.streams.borrowed_tokens == at_work
+            assert service.admission.unanswered == 25 * at_work
+        # Whoever waited for room has left; nobody is let in for it.
+        wait_until(lambda: all(turn.cancelled() for _, turn in service.admission._waiting))
+        free.set()
+        wait_until(lambda: not service.abandoned)
+        assert service.streams.borrowed_tokens == service.admission.unanswered == 0
+        answer = httpx.post(f"{server.url}/v1/analyze", content=lines(3), headers=NDJSON, timeout=60)
+        assert len(answer.text.splitlines()) == 3
 
 
 def test_options_of_a_stream_stand_in_the_query(server: Server) -> None:

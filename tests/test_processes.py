@@ -33,7 +33,8 @@ def test_what_was_taken_is_answered_before_the_service_stops(tiny_folder: Path) 
     assert b"Russia" not in served.errors
 
 
-def test_a_stream_without_end_is_ended_when_the_service_stops(tiny_folder: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stream_without_end_is_ended_when_the_service_stops(tiny_folder: Path, number: int) -> None:
     with Process(tiny_folder) as served:
         with socket.create_connection(("127.0.0.1", served.port), timeout=30) as line:
             question = b'{"text": "oil"}\n'
@@ -44,11 +45,26 @@ def test_a_stream_without_end_is_ended_when_the_service_stops(tiny_folder: Path)
             heard = b""
             while b'"error":null' not in heard:
                 heard += line.recv(65_536)
-            served.process.send_signal(signal.SIGTERM)
+            served.process.send_signal(number)
             while more := line.recv(65_536):
                 heard += more
         assert b'"code":"Stopping"' in heard
         served.process.wait(timeout=30)
+
+
+def test_a_second_interrupt_waits_for_no_request(tiny_folder: Path) -> None:
+    with (
+        Process(tiny_folder, body_seconds="300") as served,
+        socket.create_connection(("127.0.0.1", served.port), timeout=30) as line,
+    ):
+        head = "POST /v1/analyze HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        line.sendall(f"{head}content-length: 9\r\n\r\n".encode())  # and no body
+        assert httpx.get(f"{served.url}/healthz").status_code == 200  # by now the head has been read
+        served.process.send_signal(signal.SIGINT)
+        time.sleep(1)
+        assert served.process.poll() is None
+        served.process.send_signal(signal.SIGINT)
+        served.process.wait(timeout=60)
 
 
 CLOSED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)

@@ -2,11 +2,13 @@
 
 import errno
 import gzip
+import io
 import os
 import random
 import tracemalloc
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +18,7 @@ import zstandard
 
 from serving.errors import ScoreError
 from serving.score.parts import Cut
-from serving.score.reading import Fields, Reading
+from serving.score.reading import Fields, Reading, Row
 from serving.score.rows import rows
 from serving.score.sources import find_sources
 from serving.score.streams import Cursor
@@ -106,6 +108,92 @@ def test_bad_records_of_csv(runs: Runs, tmp_path: Path) -> None:
         ("row_too_long", after),
         ("bad_csv", after + 2),
     ]
+
+
+def csv_reading(path: Path, limit: int = LIMIT) -> Reading:
+    return Reading(find_sources([str(path)])[0], Fields(), limit, Cursor())
+
+
+def codes(reading: Reading) -> list[str]:
+    """Of each row the code of its problem, or its id."""
+    return [getattr(row.content, "code", None) or row.content["id"] for row in rows(reading)]
+
+
+GOOD_ROWS = "".join(f'{n},"oil, {n}"\n' for n in range(2, 1000))
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (b'1,"a 5" pipe"\n', "bad_csv"),
+        (b'1,"\xff\n', "not_utf8"),
+        (b'1,"never closed\n', "bad_csv"),
+    ],
+)
+@pytest.mark.parametrize("limit", [LIMIT, 1 << 24])
+def test_a_record_of_csv_whose_quotes_do_not_end_costs_its_line_alone(
+    tmp_path: Path, bad: bytes, code: str, limit: int
+) -> None:
+    (tmp_path / "a.csv").write_bytes(b"id,text\n0,fine\n" + bad + GOOD_ROWS.encode())
+    assert codes(csv_reading(tmp_path / "a.csv", limit)) == ["0", code, *map(str, range(2, 1000))]
+    (tmp_path / "b.csv").write_bytes(b"id,text\n" + GOOD_ROWS.encode() + bad.rstrip(b"\n"))
+    assert codes(csv_reading(tmp_path / "b.csv", limit)) == [*map(str, range(2, 1000)), code]
+    (tmp_path / "c.csv").write_bytes(b'id,text\n1,5" pipe,"open\n2,oil\n3,coal')
+    assert codes(csv_reading(tmp_path / "c.csv", limit)) == ["bad_csv", "2", "3"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "-"])
+def test_a_place_behind_a_bad_record_of_csv_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    content = f'id,text\n0,fine\n1,"a 5" pipe"\n{GOOD_ROWS}x,"open\n\nz,fine\n'.encode()
+    if name != "-":
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+
+    def found(start: Cursor) -> list[Row]:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+        given = name if name == "-" else str(tmp_path / name)
+        source = find_sources([given], input_format="csv")[0]
+        return [row._replace(share=0.0) for row in rows(Reading(source, Fields(), LIMIT, start))]
+
+    whole = found(Cursor())
+    assert [getattr(row.content, "code", "good") for row in whole[-3:]] == ["good", "bad_csv", "good"]
+    for number in (0, 1, 2, 500, len(whole) - 2, len(whole) - 1):
+        after = whole[number].after
+        assert after
+        assert found(after) == whole[number + 1 :]
+
+
+def test_lines_of_csv_that_are_read_twice_are_held_in_bounded_memory(tmp_path: Path) -> None:
+    limit = 1 << 17
+    content = b'id,text\n1,"a 5" pipe"\n' + b"\n" * 2 * limit + b"2,oil\n"
+    (tmp_path / "a.csv").write_bytes(content)
+    tracemalloc.start()
+    try:
+        found = codes(csv_reading(tmp_path / "a.csv", limit))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == ["bad_csv", "2"]
+    assert peak < 8 * limit
+
+
+def test_empty_lines_may_stand_before_the_header_of_csv(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf\n\r\nid,text\na,oil\n")
+    assert codes(csv_reading(tmp_path / "a.csv")) == ["a"]
+    (tmp_path / "b.csv").write_bytes(b"\n" * 2 * LIMIT)
+    assert codes(csv_reading(tmp_path / "b.csv")) == []
+
+
+def test_a_row_of_parquet_is_measured_without_the_dictionary_of_its_column(
+    runs: Runs, tmp_path: Path
+) -> None:
+    texts = [f"oil {n} {'x' * 100}" for n in range(100)] + ["x" * LIMIT]
+    table = pa.table({"text": pa.array(texts).dictionary_encode(), "title": pa.array(["coal"] * 101)})
+    pq.write_table(table, tmp_path / "a.parquet")
+    runs(tmp_path / "a.parquet", to=tmp_path / "o.jsonl", max_row_bytes=LIMIT, with_text=True)
+    assert [row["text"] for row in read_rows(tmp_path / "o.jsonl")] == texts[:100]
+    assert reasons(tmp_path / "o.jsonl") == [("row_too_long", {"row": 101})]
 
 
 def test_bad_rows_of_parquet(runs: Runs, tmp_path: Path) -> None:
@@ -245,6 +333,13 @@ def test_a_broken_file_costs_no_other(runs: Runs, tmp_path: Path) -> None:
     ]
     assert [row["id"] for row in read_rows(tmp_path / "o.jsonl")][-3:] == ["d0", "d1", "d2"]
     assert outcome.counts.read == outcome.counts.written + outcome.counts.rejected
+
+
+def test_a_break_tells_nothing_of_how_far_the_next_input_is(runs: Runs, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(b"this is no gzip")
+    last = write_corpus(tmp_path / "b.jsonl", documents(30))
+    runs(tmp_path / "a.jsonl.gz", last, to=tmp_path / "o.jsonl", cut=Cut(rows=1))
+    assert runs.view.reached[0] == len(b"this is no gzip")
 
 
 def test_members_of_gzip_and_frames_of_zstd_follow_each_other(runs: Runs, tmp_path: Path) -> None:

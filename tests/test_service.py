@@ -15,6 +15,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from serving.app import _swap, create_app
+from serving.calls import Silent
+from serving.errors import ModelFolderError
+from serving.loaded import ServedModel
+from serving.model_folder import ModelFolder
 from serving.problems import problem
 from serving.settings import Settings
 from tests.servers import NDJSON, Server, body
@@ -37,6 +41,7 @@ def test_what_a_caller_left_is_not_run(server: Server) -> None:
     free.set()
     assert httpx.post(f"{server.url}/v1/analyze", json=body("oil")).status_code == 200
     assert len(passes) <= 3
+    assert "embargo_cancelled_total 1.0" in httpx.get(f"{server.url}/metrics").text
     while server.service.admission.unanswered:
         time.sleep(0.01)
 
@@ -49,6 +54,7 @@ def test_an_answer_that_takes_too_long_is_503(tiny_folder: Path) -> None:
         # Another try would take as long.
         assert (answer.status_code, answer.json()["title"]) == (503, "Too slow")
         assert "retry-after" not in answer.headers
+        assert "embargo_cancelled_total 0.0" in httpx.get(f"{server.url}/metrics").text
         # The pass still runs: nobody waits for it, and its place is given to others.
         while server.service.admission.unanswered:
             time.sleep(0.01)
@@ -79,6 +85,33 @@ def test_keys_are_asked_for_where_they_are_set(tiny_folder: Path) -> None:
         for headers in ({"x-api-key": "secret"}, {"authorization": "Bearer secret"}):
             assert client.get("/v1/model", headers=headers).status_code == 200
         assert client.get("/metrics").status_code == 401
+
+
+def test_a_key_may_be_of_any_bytes(tiny_folder: Path) -> None:
+    key = "schlüssel-à".encode()  # its last byte is a space to Latin-1
+    with TestClient(create_app(Settings(model=tiny_folder, api_keys=(sha256(key).hexdigest(),)))) as client:
+        for headers in ([(b"x-api-key", key)], [(b"authorization", b"Bearer " + key)]):
+            assert client.get("/v1/model", headers=headers).status_code == 200
+        assert client.get("/v1/model", headers=[(b"x-api-key", key[:-1])]).status_code == 401
+
+
+def test_a_file_that_is_replaced_while_a_model_is_loaded_is_noticed(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "served"
+    shutil.copytree(tiny_folder, folder)
+    open_folder = ModelFolder.open
+
+    def and_replace(path: Path) -> ModelFolder:
+        opened = open_folder(path)
+        (folder / "config.json").write_bytes(b"{}")
+        return opened
+
+    with monkeypatch.context() as patch:
+        patch.setattr("serving.loaded.ModelFolder.open", and_replace)
+        served = ServedModel(Settings(model=folder, threads=1), Silent())
+    with pytest.raises(ModelFolderError):
+        served.check()
 
 
 def test_pages_that_ask_for_a_key_load_without_one(tiny_folder: Path) -> None:

@@ -86,6 +86,13 @@ def test_what_cannot_be_read_is_an_error_of_its_own(tokenizer: Tokenizer, text: 
     assert isinstance(good, TokenStream)
 
 
+@pytest.mark.parametrize("text", ["\u200b", "\x00", "\ufffd", "\u0301", "  "])
+def test_a_title_makes_no_text_of_nothing(tokenizer: Tokenizer, text: str) -> None:
+    (bad,) = tokenizer.encode([Document(text=text, title="Oil said")])
+    assert isinstance(bad, DocumentError)
+    assert bad.code == "empty"
+
+
 def test_offsets_never_go_back(tokenizer: Tokenizer) -> None:
     stream = encode(tokenizer, "정성화 ﬁrm 👩‍👩‍👧 \u0000 oil\u0301\u0302, \u202ecoal")
     assert (np.diff(stream.starts) >= 0).all()

@@ -23,11 +23,17 @@ class _Records:
         self._bytes = 0
         self._quotes = 0
         self.first: Line | None = None
+        self._mark = lines.mark()
+        self._behind = bytearray()
+        """What was taken since `_mark`, the end of the first line."""
+        self._never_ends = False
 
     def begin(self) -> None:
         """A new record."""
         self._bytes = self._quotes = 0
         self.first = None
+        self._behind.clear()
+        self._never_ends = False
 
     def __iter__(self) -> "_Records":
         return self
@@ -35,13 +41,17 @@ class _Records:
     def __next__(self) -> str:
         line = self._lines.next()
         if line is None:
+            self._never_ends = True  # if it has begun
             raise StopIteration
-        self.first = self.first or line
         content = line.content
+        if self.first:
+            self._behind += content or b""
+        else:
+            self.first, self._mark = line, self._lines.mark()
         self._bytes += len(content or b"")
         self._quotes += line.quotes if content is None else content.count(b'"')
         if content is None or self._bytes > self._reading.limit:
-            self.skip()
+            self._skip_any_length()
             raise _BadRecord(too_long(self._reading))
         try:
             return content.decode("utf-8-sig" if line.offset == 0 else "utf-8")
@@ -50,7 +60,20 @@ class _Records:
             raise _BadRecord(not_utf8(error)) from error
 
     def skip(self) -> None:
-        """To the end of the record: a field in quotes may go on over many lines."""
+        """To the end of the record: a field in quotes may go on over many lines.
+
+        Where none comes within the limit, a mark is missing or one too many, and only the first line is lost.
+        """
+        while self._quotes % 2 and not self._never_ends:
+            content = self._lines.take(self._reading.limit - self._bytes)
+            self._bytes += len(content)
+            self._quotes += content.count(b'"')
+            self._behind += content
+            self._never_ends = not content or self._bytes > self._reading.limit
+        if self._never_ends:
+            self._lines.put_back(self._mark, bytes(self._behind))
+
+    def _skip_any_length(self) -> None:
         while self._quotes % 2 and (line := self._lines.next()):
             self._quotes += line.quotes if line.content is None else line.content.count(b'"')
 
@@ -62,7 +85,7 @@ def csv_rows(reading: Reading) -> Iterator[Row]:
         records = _Records(lines, reading)
         # Strict: a quotation mark out of place is a reject, not a guess.
         reader = csv.reader(records, delimiter="\t" if reading.source.format == "tsv" else ",", strict=True)
-        header = _header(reader, reading.fields)
+        header = _header(reader, records, reading.fields)
         lines.forward(reading.start)
         while (content := _record(reader, records, header, reading.fields)) is not None:
             if records.first and content:
@@ -90,14 +113,17 @@ def _record(
     return _named(record, header, fields) if record else {}
 
 
-def _header(reader: Iterator[list[str]], fields: Fields) -> list[str]:
+def _header(reader: Iterator[list[str]], records: _Records, fields: Fields) -> list[str]:
+    """The first record that is not empty; empty if there is none."""
     try:
-        header = next(reader, [])
+        for header in reader:
+            if header:
+                check_text_field(header, fields)
+                return header
+            records.begin()
     except (_BadRecord, csv.Error) as error:
         raise BrokenInput("bad_csv", "The first line is no header; expected names of columns.") from error
-    if header:
-        check_text_field(header, fields)
-    return header
+    return []
 
 
 def _named(record: list[str], header: list[str], fields: Fields) -> dict[str, Any] | Problem:

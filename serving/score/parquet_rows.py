@@ -54,8 +54,19 @@ def parquet_rows(reading: Reading) -> Iterator[Row]:
         raise BrokenInput("broken_parquet", f"The rest is no Parquet ({str(error)[:500]}).") from error
 
 
+def _decoded(batch: Any) -> Any:
+    """Words of a dictionary in its place: a slice counts all of the dictionary as its own."""
+    import pyarrow
+
+    if not any(map(pyarrow.types.is_dictionary, batch.schema.types)):
+        return batch
+    columns = [c.dictionary_decode() if isinstance(c, pyarrow.DictionaryArray) else c for c in batch.columns]
+    return pyarrow.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
 def _cells(batch: Any, reading: Reading) -> dict[str, Any] | Problem:
     """A batch of one row. *Type:* pyarrow.RecordBatch."""
+    batch = _decoded(batch)
     if batch.nbytes > reading.limit:
         return too_long(reading)
     try:

@@ -77,7 +77,7 @@ class Part:
     items: tuple[Item, ...]
     end: Place
     share: float
-    """How much of the input that its last row is of has been gone through, 0 to 1."""
+    """How much of the input that `end` lies in has been gone through, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,8 @@ def read_parts(inputs: Inputs, cut: Cut, start: Start) -> Iterator[Part]:
                 characters += len(item.content.text) + len(item.content.title or "")
             if len(items) >= cut.rows or characters >= cut.characters:
                 end = Place(input=at + 1) if is_broken else Place(input=at, cursor=cursor)
-                yield Part(number, tuple(items), end.model_copy(update={"stdin": stdin}), row.share)
+                share = 0.0 if is_broken else row.share
+                yield Part(number, tuple(items), end.model_copy(update={"stdin": stdin}), share)
                 number, items, characters = number + 1, [], 0
         if source.is_stdin:
             stdin = StdinEnd(cursor=cursor, is_broken=is_broken)

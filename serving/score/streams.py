@@ -1,4 +1,4 @@
-"""The bytes of an input, decompressed and cut into lines; never more than one line in memory."""
+"""The bytes of an input, decompressed and cut into lines; in memory is one line, and what is put back."""
 
 import hashlib
 import io
@@ -62,13 +62,22 @@ def decompressed(file: BinaryIO, compression: str) -> BinaryIO:
     return io.BufferedReader(_Blocks(blocks))
 
 
+class Mark(NamedTuple):
+    """A place that `Lines` can go back to, once."""
+
+    offset: int
+    number: int
+    sha256: "hashlib._Hash | None"
+
+
 class Lines:
-    """The lines of a file, one in memory at a time, none longer than `limit` bytes."""
+    """The lines of a file, one in memory at a time, none longer than `limit` bytes; some may be put back."""
 
     def __init__(self, file: BinaryIO, limit: int, *, seekable: bool, hashed: bool = False) -> None:
         self.offset = 0
         self.number = 0
         self._file = file
+        self._back = io.BytesIO()
         self._limit = limit
         self._seekable = seekable
         self._sha256 = hashlib.sha256() if hashed else None
@@ -80,16 +89,33 @@ class Lines:
     def next(self) -> Line | None:
         """The next line; None at the end."""
         offset = self.offset
-        content = self._take(self._limit + 1)
+        content = self.take(self._limit)
         if not content:
             return None
-        self.number += 1
         if len(content) <= self._limit or content.endswith(b"\n"):
             return Line(offset, self.number, content, 0)
         quotes = content.count(b'"')
         while not content.endswith(b"\n") and (content := self._take(_READ)):
             quotes += content.count(b'"')
         return Line(offset, self.number, None, quotes)
+
+    def take(self, limit: int) -> bytes:
+        """The next line, or `limit` + 1 bytes of a longer one; empty at the end.
+
+        Who is given a part of a line takes the rest or puts it back.
+        """
+        content = self._take(limit + 1)
+        self.number += bool(content)
+        return content
+
+    def mark(self) -> Mark:
+        """The place behind the line last handed out."""
+        return Mark(self.offset, self.number, self._sha256.copy() if self._sha256 else None)
+
+    def put_back(self, mark: Mark, content: bytes) -> None:
+        """Go on at `mark` again; `content` is all that was taken since."""
+        self.offset, self.number, self._sha256 = mark
+        self._back = io.BytesIO(content + self._back.read())
 
     def cursor(self) -> Cursor:
         """The place behind the line last handed out."""
@@ -114,7 +140,10 @@ class Lines:
             )
 
     def _take(self, limit: int) -> bytes:
-        return self._count(self._file.readline(limit))
+        content = self._back.readline(limit)
+        if len(content) < limit and not content.endswith(b"\n"):
+            content += self._file.readline(limit - len(content))
+        return self._count(content)
 
     def _count(self, content: bytes) -> bytes:
         self.offset += len(content)
