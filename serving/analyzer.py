@@ -127,9 +127,9 @@ class Analyzer:
             for number, stream in enumerate(streams):
                 if isinstance(stream, DocumentError):
                     yield number, stream
+            exclusive = self._labels.exclusive()
             for at, output in self.run.outputs(job):
-                windows, exclusive = len(job.cuts[at]), self._labels.exclusive()
-                yield read[at], Reading.of(job.streams[at], windows, output, exclusive)
+                yield read[at], Reading.of(job.streams[at], len(job.cuts[at]), output, exclusive)
         finally:  # whoever stops listening takes what has not begun out of the line
             self.run.cancel(job)
 
