@@ -18,7 +18,10 @@ from serving.results import OffsetUnit
 from serving.settings import RELEASED_MODEL, Settings, find_model
 
 ModelOption = Annotated[
-    Path, typer.Option("--model", envvar="EMBARGO_MODEL", help="Model folder, or a name in models/.")
+    Path,
+    typer.Option(
+        "--model", envvar="EMBARGO_MODEL", help="Model folder, or a name in models/ or build/models/."
+    ),
 ]
 
 
